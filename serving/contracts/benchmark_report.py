@@ -1,0 +1,76 @@
+"""What the benchmark measured of every candidate and the stable model, and which one won."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from serving.contracts.base import Name, StrictModel
+
+
+class Estimate(StrictModel):
+    """A figure with its confidence interval; `n` is the number of observations behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=1)
+
+
+class Quality(StrictModel):
+    """Held-out quality. `exact_match_loss` is stable minus candidate on the same rows (None without a stable model)."""
+
+    exact_match: Estimate
+    perplexity: Estimate
+    exact_match_loss: Estimate | None = None
+    perplexity_ratio: float | None = None
+
+
+class SpeedLevel(StrictModel):
+    """Speed at one number of concurrent requests. Times in milliseconds; tokens/s counts output tokens of all requests."""
+
+    concurrency: int = Field(ge=1)
+    requests: int = Field(ge=1)
+    errors: int = Field(ge=0)
+    ttft_p50_ms: float
+    ttft_p90_ms: float
+    itl_p50_ms: float
+    itl_p90_ms: float
+    e2e_p50_ms: float
+    e2e_p90_ms: float
+    output_tokens_per_second: float
+    output_tokens_per_second_rounds: tuple[float, ...] = ()
+
+
+class GateResult(StrictModel):
+    """One gate on one candidate; `measured` and `limit` are in the unit the name ends in."""
+
+    gate: str
+    passed: bool
+    measured: float | None
+    limit: float
+    reason: str = Field(description="One sentence a person reads in the table.")
+
+
+class CandidateResult(StrictModel):
+    """One candidate's figures. `served` is False when the engine could not answer a real completion; `reason` says why."""
+
+    name: Name
+    served: bool
+    reason: str | None = None
+    ready_seconds: float | None = None
+    quality: Quality | None = None
+    speed: tuple[SpeedLevel, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    passed: bool
+    why_not_chosen: str | None = Field(default=None, description="Empty only for the winner.")
+
+
+class BenchmarkReport(StrictModel):
+    """The offline verdict. A candidate that fails a gate is a result, never an error."""
+
+    passed: bool
+    winner: Name | None
+    stable: CandidateResult | None = None
+    candidates: tuple[CandidateResult, ...] = Field(min_length=1)
+    machine: str
+    seconds: float = Field(ge=0)

@@ -1,0 +1,35 @@
+"""What the registry and the GitOps repository know of a release: the registered version and where it is deployed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from serving.contracts.base import Digest, Name, StrictModel
+
+
+class Registration(StrictModel):
+    """A registered model version; the same content is registered once."""
+
+    model: Name
+    version: str = Field(description="MLflow model version, a number as text.")
+    run_id: str
+    storage_uri: str = Field(description="Where an engine loads the weights from.")
+    weights_digest: Digest
+    data_digest: Digest
+    candidate: Name
+    already_registered: bool
+
+
+class Deployment(StrictModel):
+    """A candidate in the GitOps repository, answering at 0 % of the traffic.
+
+    `baseline_service` is the same-age clone of the stable version, None on a first release.
+    """
+
+    model: Name
+    release_id: Name
+    candidate_service: Name
+    stable_service: Name | None
+    baseline_service: Name | None
+    commit: str
+    ready_seconds: float = Field(ge=0)

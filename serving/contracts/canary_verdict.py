@@ -37,10 +37,15 @@ class EvidencePoint(StrictModel):
 
 
 class MetricEvidence(StrictModel):
-    """Where one metric ended. Estimates are plain means or quantiles, in the metric's unit; None without data."""
+    """Where one metric ended. Estimates are plain means or quantiles, in the metric's unit; None without data.
+
+    A metric is SAFE while `log10_e_safe` is at or above its threshold, and HARM from the first request on which
+    `log10_e_harm` reached its own. `judged` is False for a metric that cannot be judged on a first release.
+    """
 
     metric: CanaryMetric
     state: MetricState
+    judged: bool = True
     n_baseline: int = Field(ge=0)
     n_candidate: int = Field(ge=0)
     baseline: float | None
@@ -58,6 +63,13 @@ class WeightStep(StrictModel):
     weight_percent: int = Field(ge=0, le=100)
     commit: str
     started_at: float = Field(description="Unix seconds.")
+
+
+class CanarySteps(StrictModel):
+    """Steps taken so far, kept in the release record while a canary runs, so that a killed analysis goes on."""
+
+    release_id: Name
+    steps: tuple[WeightStep, ...] = ()
 
 
 class CanaryVerdict(StrictModel):
@@ -79,3 +91,6 @@ class CanaryVerdict(StrictModel):
     users_on_candidate: int = Field(ge=0)
     max_weight_percent: int = Field(ge=0, le=100)
     seconds: float = Field(ge=0)
+    notes: tuple[str, ...] = Field(
+        default=(), description="What was left out and why: excluded requests, broken lines, answers without a label."
+    )

@@ -8,7 +8,7 @@ from serving.contracts.base import Name, StrictModel
 
 
 class Estimate(StrictModel):
-    """A figure with its confidence interval; `n` is the number of observations behind it."""
+    """A figure with its two-sided confidence interval; `n` is the number of observations behind it."""
 
     value: float
     low: float
@@ -17,16 +17,23 @@ class Estimate(StrictModel):
 
 
 class Quality(StrictModel):
-    """Held-out quality. `exact_match_loss` is stable minus candidate on the same rows (None without a stable model)."""
+    """Held-out quality; both comparisons are on the same rows, and None without a reference.
+
+    `exact_match_loss` is stable minus candidate. `perplexity_ratio` is candidate over stable, or over the unquantized
+    candidate on a first release.
+    """
 
     exact_match: Estimate
     perplexity: Estimate
     exact_match_loss: Estimate | None = None
-    perplexity_ratio: float | None = None
+    perplexity_ratio: Estimate | None = None
 
 
 class SpeedLevel(StrictModel):
-    """Speed at one number of concurrent requests. Times in milliseconds; tokens/s counts output tokens of all requests."""
+    """Speed at one number of concurrent requests, all rounds pooled.
+
+    Times in milliseconds; tokens/s counts output tokens of all requests over wall time.
+    """
 
     concurrency: int = Field(ge=1)
     requests: int = Field(ge=1)
@@ -52,7 +59,10 @@ class GateResult(StrictModel):
 
 
 class CandidateResult(StrictModel):
-    """One candidate's figures. `served` is False when the engine could not answer a real completion; `reason` says why."""
+    """One candidate's figures.
+
+    `served` is False when it was not built, or the engine could not answer a real completion; `reason` says why.
+    """
 
     name: Name
     served: bool
@@ -69,8 +79,13 @@ class BenchmarkReport(StrictModel):
     """The offline verdict. A candidate that fails a gate is a result, never an error."""
 
     passed: bool
+    reason: str = Field(default="", description="One sentence: why this winner, or why none.")
     winner: Name | None
     stable: CandidateResult | None = None
     candidates: tuple[CandidateResult, ...] = Field(min_length=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of every interval in here.")
+    measured_at: float = Field(
+        default=0.0, ge=0, description="Unix seconds of the figures; older when they were reused."
+    )
     machine: str
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0, description="Time the measuring took, whenever it was.")

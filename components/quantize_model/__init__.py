@@ -1,0 +1,1 @@
+"""Pipeline step that makes the base weights smaller, one candidate a recipe."""

@@ -14,10 +14,10 @@ class Timeouts(StrictModel):
 
     connect_seconds: float = Field(default=2.0, gt=0)
     first_byte_seconds: float = Field(
-        default=60.0, gt=0, description="From the request's end to the answer's first byte."
+        default=60.0, gt=0, description="From the request's end to the first byte of the answer's body."
     )
     between_bytes_seconds: float = Field(default=30.0, gt=0)
-    total_seconds: float = Field(default=600.0, gt=0)
+    total_seconds: float = Field(default=600.0, gt=0, description="From the request's end to the answer's last byte.")
 
 
 class RequestLimits(StrictModel):
@@ -25,6 +25,7 @@ class RequestLimits(StrictModel):
 
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     max_json_depth: int = Field(default=32, ge=4, le=256)
+    body_seconds: float = Field(default=30.0, gt=0, description="From the request's head to its body's last byte.")
 
 
 class GatewayPolicyBody(StrictModel):
@@ -34,7 +35,8 @@ class GatewayPolicyBody(StrictModel):
     request_limits: RequestLimits = RequestLimits()
     service_url_template: str = Field(
         default="http://{service}-predictor.models.svc.cluster.local",
-        description="Address of an InferenceService that service discovery does not list.",
+        pattern=r"^http://[^{}\s/]*\{service\}[^{}\s/]*$",
+        description="Address of an InferenceService where the gateway is given no endpoints file.",
     )
 
 

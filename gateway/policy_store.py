@@ -1,0 +1,162 @@
+"""Keeps the snapshot: looks for changed documents, reads them off the event loop, and replaces the snapshot whole.
+
+A document that is refused changes nothing: its reasons are logged once, counted, and shown by /health/ready, and the
+last good one stays. Policy folder and endpoints file are separate sources, so a broken route never hides that an engine
+left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import anyio
+
+from gateway.policy_config import ParseCache, PolicyDocuments, Signature, read_folder, signature_of
+from gateway.routing.snapshot import Snapshot, build_snapshot
+from gateway.telemetry.metrics import GatewayMetrics
+from serving.contracts.endpoints import EndpointDirectory
+from serving.contracts.load import DocumentError, load_document
+
+_SETTLE_LOOKS: Final = 3
+"""Looks for which a folder that is edited in place may stay young before it is read all the same."""
+
+_MAX_LOAD_FRACTION: Final = 0.05
+"""Share of the time that looking may take: with very many routes the looks grow rarer."""
+
+_MAX_REASONS: Final = 20
+
+ValueT = TypeVar("ValueT")
+log = logging.getLogger(__name__)
+
+
+class Source(Generic[ValueT]):
+    """One thing that is read from disk when it changes. Used from one thread at a time."""
+
+    def __init__(self, name: str, path: Path, read: Callable[[], ValueT]) -> None:
+        self.name = name
+        self.path = path
+        self.value: ValueT | None = None
+        self.problems: tuple[str, ...] = ()
+        self._read = read
+        self._seen: Signature | None = None
+        self._young_looks = 0
+
+    def look(self) -> bool:
+        """Read it if it has changed; True when there is a new value or new problems."""
+        now = signature_of(self.path)
+        if now.same_as(self._seen):
+            return False
+        edited_in_place = self._seen is not None and self._seen.real == now.real
+        if edited_in_place and now.young and self._young_looks < _SETTLE_LOOKS:
+            self._young_looks += 1  # an editor or `rm -r` may be half way; a swapped link is whole at once
+            return False
+        self._young_looks = 0
+        try:
+            value = self._read()
+        except DocumentError as exc:
+            reasons = tuple(str(problem) for problem in exc.problems[:_MAX_REASONS])
+            moved = not signature_of(self.path).same_as(now)
+            if not moved:
+                self._seen = now
+            changed = reasons != self.problems and not moved  # when it moved meanwhile, the next look decides
+            self.problems = reasons if changed else self.problems
+            return changed
+        if not signature_of(self.path).same_as(now):
+            return False
+        self._seen = None if now.young else now
+        if value == self.value and not self.problems:
+            return False
+        self.value, self.problems = value, ()
+        return True
+
+
+AnySource = Source[PolicyDocuments] | Source[EndpointDirectory]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be answered, and everything that is not as it should be."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    revision: str | None
+
+
+class PolicyStore:
+    """Holds the current snapshot; `run` keeps it current.
+
+    Args:
+        policy_dir: Folder of policy.yaml and routes; may be a symlink that is swapped.
+        endpoints_file: Where services answer; None when addresses come from the policy's template.
+        interval_seconds: How often to look.
+        metrics: Where reloads and refusals are counted.
+    """
+
+    def __init__(
+        self, policy_dir: Path, endpoints_file: Path | None, *, interval_seconds: float, metrics: GatewayMetrics
+    ) -> None:
+        cache = ParseCache()
+        self.snapshot: Snapshot | None = None
+        self.draining = False
+        self._interval = interval_seconds
+        self._metrics = metrics
+        self._policy: Source[PolicyDocuments] = Source("policy", policy_dir, lambda: read_folder(policy_dir, cache))
+        self._endpoints: Source[EndpointDirectory] | None = None
+        if endpoints_file is not None:
+            file = endpoints_file
+            self._endpoints = Source("endpoints", file, lambda: load_document(file, EndpointDirectory))
+
+    async def refresh(self) -> float:
+        """Look once, replace the snapshot if anything changed; returns the seconds that the look took."""
+        started = time.monotonic()
+        changed, snapshot = await anyio.to_thread.run_sync(self._look)
+        for source in changed:
+            if source.problems:
+                self._metrics.reload_failures(source.name).inc()
+                log.error("document refused", extra={"fields": {"source": source.name, "reasons": source.problems}})
+        if snapshot is not None:
+            self.snapshot = snapshot
+            self._metrics.reloaded(snapshot.revision)
+            log.info(
+                "snapshot replaced", extra={"fields": {"revision": snapshot.revision, "models": len(snapshot.routes)}}
+            )
+        return time.monotonic() - started
+
+    def _look(self) -> tuple[list[AnySource], Snapshot | None]:
+        sources: list[AnySource] = [self._policy] if self._endpoints is None else [self._policy, self._endpoints]
+        changed = [source for source in sources if source.look()]
+        documents = self._policy.value
+        if documents is None or all(source.problems for source in changed):
+            return changed, None
+        if self._endpoints is None:
+            return changed, build_snapshot(documents, None)
+        return changed, build_snapshot(documents, self._endpoints.value or EndpointDirectory())
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            took = 0.0
+            try:
+                took = await self.refresh()
+            except Exception:
+                log.exception("policy could not be looked at")
+                self._metrics.reload_failures("watch").inc()
+            await asyncio.sleep(max(self._interval, took / _MAX_LOAD_FRACTION))
+
+    @property
+    def readiness(self) -> Readiness:
+        """Say whether requests can be answered. A refused document leaves a gateway ready that has a good one."""
+        reasons: list[str] = ["shutting down"] if self.draining else []
+        reasons.extend(f"policy refused: {problem}" for problem in self._policy.problems)
+        if self._endpoints is not None:
+            reasons.extend(f"endpoints refused: {problem}" for problem in self._endpoints.problems)
+        snapshot = self.snapshot
+        if snapshot is None:
+            return Readiness(False, tuple(reasons) or ("no policy has been read yet",), None)
+        return Readiness(not self.draining, (*reasons, *snapshot.absent[:_MAX_REASONS]), snapshot.revision)

@@ -1,0 +1,32 @@
+"""What the lifespan opens and handlers use: reached through ASGI state, never through a module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from starlette.requests import Request
+
+from gateway.api.hot import HotPath
+from gateway.policy_store import PolicyStore
+from gateway.telemetry.metrics import GatewayMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a running gateway."""
+
+    store: PolicyStore
+    hot: HotPath
+    metrics: GatewayMetrics
+
+
+class State(TypedDict):
+    """The lifespan's state, as ASGI hands it to every request."""
+
+    gateway: Gateway
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the running gateway of a request."""
+    return cast("State", request.state)["gateway"]

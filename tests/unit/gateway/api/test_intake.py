@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.api import intake
+from gateway.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, GatewayError, InvalidRequestError
+from serving.contracts.gateway_policy import RequestLimits
+
+LIMITS = RequestLimits(max_body_bytes=1024, max_json_depth=4, body_seconds=0.05)
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def head(*headers: tuple[bytes, bytes]) -> intake.RequestHead:
+    return intake.read_head({"headers": list(headers)})
+
+
+@pytest.mark.parametrize("given_id", [b"abc", b"A-1_2.3:4", b"x" * 128])
+def test_a_sane_request_id_is_kept(given_id: bytes) -> None:
+    assert head((b"x-request-id", given_id)).request_id == given_id
+
+
+@pytest.mark.parametrize("given_id", [b"", b"x" * 129, b"a b", b"a\tb", b"\xff", b"a\n", b"<script>"])
+def test_any_other_request_id_is_replaced(given_id: bytes) -> None:
+    made = head((b"x-request-id", given_id)).request_id
+    assert made != given_id
+    assert len(made) == 32
+
+
+def test_request_ids_differ() -> None:
+    assert len({head().request_id for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"traceparent", TRACE)], b"traceparent: " + TRACE + b"\r\n"),
+        (
+            [(b"traceparent", TRACE), (b"tracestate", b"a=1,b=2")],
+            b"traceparent: " + TRACE + b"\r\ntracestate: a=1,b=2\r\n",
+        ),
+        ([(b"tracestate", b"a=1")], b""),
+        ([(b"traceparent", TRACE.upper())], b""),
+        ([(b"traceparent", TRACE + b"\r\nx: y")], b""),
+        ([(b"traceparent", TRACE), (b"tracestate", b"a\r\nx: y")], b"traceparent: " + TRACE + b"\r\n"),
+        ([(b"traceparent", b"00-" + b"0" * 600)], b""),
+    ],
+)
+def test_trace_context_passes_only_when_well_formed(headers: list[tuple[bytes, bytes]], expected: bytes) -> None:
+    assert head(*headers).trace == expected
+
+
+def test_two_user_headers_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="x-nexus-user"):
+        head((b"x-nexus-user", b"a"), (b"x-nexus-user", b"b"))
+
+
+@pytest.mark.parametrize(
+    ("header", "document", "expected"),
+    [
+        (b"ann", {"user": "bob"}, b"ann"),
+        (None, {"user": "bob"}, b"bob"),
+        (b"", {"user": "bob"}, b"bob"),
+        (None, {"user": "한"}, "한".encode()),
+        (None, {"user": ""}, b"\0address:10.0.0.1"),
+        (None, {"user": 5}, b"\0address:10.0.0.1"),
+        (None, {}, b"\0address:10.0.0.1"),
+    ],
+)
+def test_who_asks_is_header_then_body_then_address(
+    header: bytes | None, document: dict[str, Any], expected: bytes
+) -> None:
+    asked = head((b"x-nexus-user", header)) if header is not None else head()
+    assert intake.user_of(asked, document, ("10.0.0.1", 1)) == expected
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"1", b"null", b'"x"', b'{"a":NaN}', b"\xff\xfe", b'{"a":"\xed\xa0\x80"}', nested(5),
+     b'{"a":[[[[1]]]]}', b"[" * 100_000, b'{"a":1}x', nested(2000)],
+)  # fmt: skip
+def test_what_is_no_object_of_bounded_depth_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        intake.parse_document(body, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [nested(4), b'{"a":[[[1]]]}', b'{"a":"' + b"[" * 500 + b'"}', json.dumps({"m": [{"x": {}}] * 20}).encode()],
+)
+def test_depth_counts_nesting_not_brackets(body: bytes) -> None:
+    assert intake.parse_document(body, LIMITS)
+
+
+@pytest.mark.parametrize("document", [{}, {"model": None}, {"model": 5}, {"model": ""}, {"model": ["m"]}])
+def test_a_request_names_a_model(document: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        intake.model_of(document)
+    assert refused.value.param == "model"
+
+
+def receive_of(*messages: dict[str, Any], then_hang: bool = False) -> intake.Receive:
+    queue = list(messages)
+
+    async def receive() -> intake.Message:
+        if not queue:
+            assert then_hang
+            await asyncio.sleep(10)
+        return queue.pop(0)
+
+    return receive
+
+
+def part(body: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+@pytest.mark.parametrize(
+    ("length", "messages", "expected"),
+    [
+        (b"2", [part(b"ab")], b"ab"),
+        (None, [part(b"a", True), part(b"", True), part(b"b")], b"ab"),
+        (b"4", [part(b"ab", True), part(b"cd")], b"abcd"),
+        (b"1025", [], BodyTooLargeError),
+        (b"9" * 5000, [], BodyTooLargeError),
+        (None, [part(b"x" * 1000, True), part(b"x" * 100, True)], BodyTooLargeError),
+        (b"10", [part(b"x" * 1025)], BodyTooLargeError),
+        (b"10", [part(b"x", True), {"type": "http.disconnect"}], ClientGoneError),
+        (b"10", [{"type": "http.disconnect"}], ClientGoneError),
+        (b"10", [part(b"x", True)], BodyTimeoutError),
+    ],
+)
+def test_bodies(length: bytes | None, messages: list[dict[str, Any]], expected: bytes | type[GatewayError]) -> None:
+    asked = head((b"content-length", length)) if length else head()
+    reading = intake.read_body(receive_of(*messages, then_hang=True), asked, LIMITS)
+    if isinstance(expected, bytes):
+        assert asyncio.run(reading) == expected
+    else:
+        with pytest.raises(expected):
+            asyncio.run(reading)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_body_is_a_document_or_the_clients_error(body: bytes) -> None:
+    try:
+        document = intake.parse_document(body, LIMITS)
+        intake.user_of(head(), document, None)
+        intake.model_of(document)
+    except InvalidRequestError:
+        pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(intake._WANTED)), st.binary(max_size=60)), max_size=5))
+def test_any_headers_are_read_or_are_the_clients_error(headers: list[tuple[bytes, bytes]]) -> None:
+    try:
+        asked = head(*headers)
+    except InvalidRequestError:
+        return
+    assert b"\n" not in asked.request_id
+    assert asked.trace.count(b"\r\n") <= 2

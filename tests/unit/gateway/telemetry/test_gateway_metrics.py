@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from gateway.telemetry.metrics import GatewayMetrics
+from serving.contracts import metric_names
+
+
+def test_the_metrics_are_exactly_the_names_of_the_contract() -> None:
+    metrics = GatewayMetrics()
+    metrics.answered("m", "stable", "2xx", 0.1, 0.05)
+    metrics.diverted("m", "candidate")
+    metrics.upstream_failed("m-1", "upstream_reset")
+    made = {
+        f"{family.name}_total" if family.type == "counter" else family.name for family in metrics.registry.collect()
+    }
+    named = {value for name, value in vars(metric_names).items() if name.startswith("GATEWAY_")}
+    assert made == named
+
+
+def test_a_revision_replaces_the_one_before() -> None:
+    metrics = GatewayMetrics()
+    for revision in ("a", "b", None):
+        metrics.reloaded(revision)
+    lines = [line for line in metrics.render().decode().splitlines() if line.startswith("nexus_gateway_snapshot_info")]
+    assert lines == ['nexus_gateway_snapshot_info{revision="none"} 1.0']

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.errors import UpstreamConnectError, UpstreamResetError, UpstreamTimeoutError
+from gateway.upstream.connection import Connection
+from gateway.upstream.origin import Origin
+from gateway.upstream.pool import UpstreamPool
+from serving.contracts.gateway_policy import Timeouts
+from tests.fakes.fake_upstream import STREAM_HEAD, FakeUpstream, chunk, event, head
+
+pytestmark = pytest.mark.asyncio
+
+SLOW = Timeouts(first_byte_seconds=5, between_bytes_seconds=5, total_seconds=5)
+
+
+def request(fake: dict[str, Any] | None = None) -> bytes:
+    body = json.dumps({"model": "m"} | ({"fake": fake} if fake else {})).encode()
+    return b"POST /v1/x HTTP/1.1\r\nhost: engine\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@asynccontextmanager
+async def opened(
+    retries: Callable[[], None] = lambda: None,
+) -> AsyncIterator[tuple[UpstreamPool, FakeUpstream, Origin]]:
+    async with FakeUpstream() as engine, asyncio.TaskGroup() as tasks:
+        pool = UpstreamPool(idle_seconds=4, max_answer_bytes=100_000, on_stale_retry=retries)
+        keeper = tasks.create_task(pool.run())
+        yield pool, engine, Origin("127.0.0.1", engine.port)
+        keeper.cancel()
+        pool.close()
+
+
+async def finish(pool: UpstreamPool, connection: Connection) -> bytes:
+    body = b""
+    while data := await connection.read():
+        body += data
+    pool.release(connection)
+    return body
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with opened() as (pool, engine, origin):
+        for _ in range(3):
+            connection = await pool.exchange(origin, request(), SLOW)
+            assert json.loads(await finish(pool, connection))["usage"]
+        assert (engine.connections, len(engine.requests)) == (1, 3)
+
+
+async def test_concurrent_requests_have_connections_of_their_own() -> None:
+    async with opened() as (pool, engine, origin):
+        first = await pool.exchange(origin, request(), SLOW)
+        second = await pool.exchange(origin, request(), SLOW)
+        assert engine.connections == 2
+        for connection in (first, second):
+            await finish(pool, connection)
+
+
+async def test_a_request_that_meets_a_closing_connection_is_sent_again_once() -> None:
+    """The engine's close and our request cross on the wire; nothing of an answer came, so it is safe."""
+    stale: list[int] = []
+    async with opened(lambda: stale.append(1)) as (pool, engine, origin):
+        await finish(pool, await pool.exchange(origin, request(), SLOW))
+        engine.drop_idle()  # the loop has not told the pool yet
+        assert json.loads(await finish(pool, await pool.exchange(origin, request(), SLOW)))["usage"]
+        assert (engine.connections, len(engine.requests), len(stale)) == (2, 2, 1)
+
+
+async def test_a_connection_closed_while_idle_is_forgotten() -> None:
+    stale: list[int] = []
+    async with opened(lambda: stale.append(1)) as (pool, engine, origin):
+        await finish(pool, await pool.exchange(origin, request(), SLOW))
+        engine.drop_idle()
+        await asyncio.sleep(0.02)
+        await finish(pool, await pool.exchange(origin, request(), SLOW))
+        assert (engine.connections, stale) == (2, [])
+
+
+async def test_an_engine_that_dies_of_a_request_does_not_get_it_a_third_time() -> None:
+    async with opened() as (pool, engine, origin):
+        await finish(pool, await pool.exchange(origin, request(), SLOW))
+        with pytest.raises(UpstreamResetError):
+            await pool.exchange(origin, request({"pieces": [], "end": "close"}), SLOW)
+        assert len(engine.requests) == 3
+
+
+async def test_old_idle_connections_are_not_used() -> None:
+    async with FakeUpstream() as engine:
+        pool = UpstreamPool(idle_seconds=0.01, max_answer_bytes=1000)
+        origin = Origin("127.0.0.1", engine.port)
+        for _ in range(2):
+            await finish(pool, await pool.exchange(origin, request(), SLOW))
+            await asyncio.sleep(0.02)
+        assert engine.connections == 2
+        pool.close()
+
+
+async def test_a_refused_connection_says_when_to_come_back() -> None:
+    async with FakeUpstream() as engine:
+        origin = Origin("127.0.0.1", engine.port)
+    pool = UpstreamPool(idle_seconds=4, max_answer_bytes=1000)
+    with pytest.raises(UpstreamConnectError) as refused:
+        await pool.exchange(origin, request(), SLOW)
+    assert refused.value.retry_after_seconds == 1
+
+
+@pytest.mark.parametrize(
+    ("fake", "limits", "what"),
+    [
+        ({"pieces": [], "end": "hang"}, {"first_byte_seconds": 0.05}, "first byte"),
+        ({"pieces": [STREAM_HEAD], "end": "hang"}, {"first_byte_seconds": 0.05}, "first byte"),
+        ({"pieces": [head(content_length="9"), "\r\nab"], "end": "hang"}, {"between_bytes_seconds": 0.05}, "next byte"),
+        ({"pieces": [], "end": "hang"}, {"total_seconds": 0.05}, "whole answer"),
+    ],
+)
+async def test_each_time_limit_says_which_it_was(fake: dict[str, Any], limits: dict[str, float], what: str) -> None:
+    async with opened() as (pool, engine, origin):
+        with pytest.raises(UpstreamTimeoutError, match=what):
+            await pool.exchange(origin, request(fake), SLOW.model_copy(update=limits))
+        assert await asyncio.to_thread(engine.requests[0].client_left.wait, 2)
+
+
+async def test_a_stall_after_the_first_token_is_cut_off() -> None:
+    async with opened() as (pool, _, origin):
+        fake = {"pieces": [STREAM_HEAD, chunk(event("a"))], "end": "hang"}
+        limits = SLOW.model_copy(update={"between_bytes_seconds": 0.05})
+        connection = await pool.exchange(origin, request(fake), limits)
+        with pytest.raises(UpstreamTimeoutError, match="next byte"):
+            await finish(pool, connection)
+        pool.release(connection)
+
+
+async def test_only_an_exchange_that_lasts_is_watched() -> None:
+    watched: list[Connection] = []
+    async with opened() as (pool, _, origin):
+        await finish(pool, await pool.exchange(origin, request(), SLOW, watched.append))
+        assert watched == []
+        fake = {"pieces": [], "end": "hang"}
+        with pytest.raises(UpstreamTimeoutError):
+            await pool.exchange(origin, request(fake), SLOW.model_copy(update={"total_seconds": 0.15}), watched.append)
+        assert len(watched) == 1
+
+
+async def test_a_cancelled_caller_closes_the_connection() -> None:
+    async with opened() as (pool, engine, origin):
+        call = asyncio.ensure_future(pool.exchange(origin, request({"pieces": [], "end": "hang"}), SLOW))
+        await asyncio.sleep(0.05)
+        assert engine.requests
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert await asyncio.to_thread(engine.requests[0].client_left.wait, 2)

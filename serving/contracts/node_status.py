@@ -46,5 +46,9 @@ class NodeStatus(StrictModel):
     gateway_revision: str | None = Field(
         default=None, description="Commit whose policy and routes the gateway answers by."
     )
+    gateway_current: bool = Field(
+        default=False,
+        description="The gateway answers by the documents of `commit` and by the addresses of `services`.",
+    )
     services: tuple[ServiceStatus, ...] = ()
     problems: tuple[str, ...] = Field(default=(), description="Documents that were refused; the last good ones stay.")

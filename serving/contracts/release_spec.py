@@ -64,7 +64,13 @@ class QuantizeRecipe(StrictModel):
     name: Name
     method: QuantizeMethod
     bits: int = Field(default=8, ge=2, le=16, description="Bits of a weight; only round-to-nearest reads it.")
-    group_size: int = Field(default=32, ge=-1, le=1024, description="Columns that share a scale (W4A16 methods).")
+    group_size: int = Field(
+        default=32,
+        ge=-1,
+        le=1024,
+        description="Columns that share a scale (W4A16 and round-to-nearest); -1 is a whole row.",
+    )
+    max_seconds: float = Field(default=3600.0, gt=0, description="The recipe's tool is stopped after this.")
     required: bool = Field(default=False, description="The release fails when this recipe cannot be built or served.")
 
 

@@ -25,6 +25,9 @@ class TrainingReport(StrictModel):
     seconds: float = Field(ge=0)
     parameters: int = Field(ge=0)
     exact_match: Fraction | None = None
+    multi_turn_exact_match: Fraction | None = Field(
+        default=None, description="On conversations of the live set, each answered after right earlier answers."
+    )
     tokens_per_second: float | None = None
     weights_digest: Digest
     origin: str = Field(description="`train`, or the path, hub id or MLflow URI the weights came from.")

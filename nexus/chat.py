@@ -1,0 +1,53 @@
+"""Ask the gateway, streaming; the standard library's HTTP client is enough for one request at a time."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+
+_TIMEOUT_SECONDS = 120
+
+
+class ChatError(Exception):
+    """The gateway could not be reached, or answered with an error."""
+
+
+def stream_chat(base_url: str, model: str, messages: Sequence[dict[str, str]], *, user: str) -> Iterator[str]:
+    """Yield the pieces of an answer as they arrive.
+
+    Args:
+        base_url: Gateway address without `/v1`.
+        model: Served model name.
+        messages: Conversation, oldest first, OpenAI's roles.
+        user: Who asks; one user always meets the same side of a release.
+
+    Raises:
+        ChatError: No gateway answers there, or it refused; the message says why.
+    """
+    body = {"model": model, "messages": list(messages), "stream": True, "temperature": 0, "max_tokens": 64}
+    request = urllib.request.Request(  # noqa: S310 - the address is the settings' own loopback gateway
+        f"{base_url}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"content-type": "application/json", "x-nexus-user": user},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+            for line in response:
+                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+                    continue
+                yield from _pieces(json.loads(line[5:]))
+    except urllib.error.HTTPError as exc:
+        raise ChatError(f"the gateway answered {exc.code}: {exc.read(2000).decode(errors='replace')}") from exc
+    except OSError as exc:
+        raise ChatError(f"expected a gateway at {base_url}; got {exc}: run `nexus up` first") from exc
+
+
+def _pieces(event: dict[str, object]) -> Iterator[str]:
+    if "error" in event:
+        raise ChatError(f"the answer broke off: {event['error']}")
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        if content := choice.get("delta", {}).get("content"):
+            yield content

@@ -1,0 +1,137 @@
+"""SDK: everything the `nexus` command does, for programs and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from components.build_report.logic import build as build_report
+from serving.resolve import resolve_release
+
+from nexus.chat import stream_chat
+from nexus.outcome import ReleaseOutcome, read_outcome
+from nexus.release_run import model_lock, run_release
+from serving import release_state
+from serving.contracts.node_status import NodeStatus
+from serving.contracts.progress import ProgressEvent
+from serving.contracts.release_spec import ResolvedRelease
+from serving.gitops import GitOps
+from serving.local import node
+from serving.record import ReleaseRecord
+from serving.settings import NexusSettings
+
+
+def _quiet(_: object) -> None:
+    """Report nothing."""
+
+
+class NexusClient:
+    """One Nexus installation.
+
+    Args:
+        settings: Where it is; read from the environment (`NEXUS_*`) by default.
+    """
+
+    def __init__(self, settings: NexusSettings | None = None) -> None:
+        self.settings = settings or NexusSettings.load()
+        self.gitops = GitOps(self.settings.gitops, self.settings.home / "gitops.git")
+
+    def up(self, say: Callable[[str], None] = _quiet) -> NodeStatus:
+        """Start what does not run yet (engine parent, reconciler, gateway) and return the node's status."""
+        self._seed()
+        return node.up(self.settings, say)
+
+    def down(self, say: Callable[[str], None] = _quiet) -> None:
+        """Stop every process of this installation; nothing of the state is lost."""
+        say("stopping")
+        node.down(self.settings)
+
+    def status(self) -> NodeStatus | None:
+        """Return the node's last status; None when it does not run."""
+        return node.read_status(self.settings)
+
+    def release(
+        self, spec: Path, *, again: bool = False, on_event: Callable[[ProgressEvent], None] = _quiet
+    ) -> ReleaseOutcome:
+        """Release what a spec says, or carry on with it; a finished release changes nothing.
+
+        Args:
+            spec: Path of the release spec.
+            again: Judge the same content once more, as a new attempt.
+            on_event: Called for each progress event.
+
+        Raises:
+            DocumentError: The spec or a document it names is wrong.
+            ReleaseBusyError: Another release of this model is running.
+        """
+        self._seed()
+        release = self._attempt(spec, again=again)
+        with model_lock(self.settings, release):
+            ended = self.ended(release)
+            if ended is not None:
+                return ended
+            return run_release(release, self.settings, on_event=on_event, start_node=self.up)
+
+    def abandon(self, spec: Path) -> str:
+        """Take an unfinished release of this spec out again; return the commit.
+
+        Raises:
+            ReleaseStateError: It has ended, or was never deployed.
+        """
+        release = self._attempt(spec, again=False)
+        with model_lock(self.settings, release):
+            return release_state.abandon(
+                self.gitops,
+                release.release_id,
+                model=release.spec.model,
+                environment=self.settings.environment,
+                reason="abandoned by an operator",
+            )
+
+    def report(self, release_id: str | None = None) -> Path | None:
+        """Make a release's report anew and return its path; None when no release has been run here.
+
+        Args:
+            release_id: Which release; the newest by default.
+
+        Raises:
+            FileNotFoundError: No release of that id has a record here.
+        """
+        folder = self.settings.release_dir(release_id) if release_id else _newest(self.settings.home / "releases")
+        if folder is None:
+            return None
+        if not folder.is_dir():
+            raise FileNotFoundError(f"expected a record of release {release_id!r} in {folder.parent}; there is none")
+        output = folder / "report.html"
+        build_report(ReleaseRecord(folder), output)
+        return output
+
+    def ended(self, release: ResolvedRelease) -> ReleaseOutcome | None:
+        """Tell how a release ended; None while it has not."""
+        state = release_state.read_release(self.gitops, release.release_id)
+        if not state.finished:
+            return None
+        record = ReleaseRecord(self.settings.release_dir(release.release_id))
+        outcome = read_outcome(record, release_id=release.release_id, name=release.name, seconds=0.0, exit_code=0)
+        return outcome.model_copy(update={"resumed": True})
+
+    def chat(self, model: str, messages: Sequence[dict[str, str]], *, user: str) -> Iterator[str]:
+        """Stream an answer through the gateway, piece by piece."""
+        return stream_chat(f"http://127.0.0.1:{self.settings.gateway_port}", model, messages, user=user)
+
+    def _attempt(self, spec: Path, *, again: bool) -> ResolvedRelease:
+        attempt = 1
+        release = resolve_release(spec, attempt=attempt)
+        while again and release_state.read_release(self.gitops, release.release_id).finished:
+            attempt += 1
+            release = resolve_release(spec, attempt=attempt)
+        return release
+
+    def _seed(self) -> None:
+        self.gitops.ensure()
+        release_state.seed_environment(self.gitops, self.settings.environment)
+
+
+def _newest(releases: Path) -> Path | None:
+    records = [path.parent for path in releases.glob("*/events.jsonl")]
+    return max(records, key=lambda folder: (folder / "events.jsonl").stat().st_mtime, default=None)

@@ -1,0 +1,153 @@
+"""Run one release to its end: lock the model, start the node, run the pipeline, follow its events.
+
+Killable at any moment: the lock is the kernel's, the state is in git, and the next run of the same spec carries on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from nexus.outcome import ReleaseOutcome, read_outcome
+from serving.contracts.progress import ProgressEvent
+from serving.contracts.release_spec import ResolvedRelease
+from serving.files import write_atomic
+from serving.record import ReleaseRecord
+from serving.settings import NexusSettings
+
+MARKER = "NEXUS_HOME"
+_POLL_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+class ReleaseBusyError(Exception):
+    """Another release of the same model is running."""
+
+
+@contextmanager
+def model_lock(settings: NexusSettings, release: ResolvedRelease) -> Iterator[None]:
+    """Hold the model's lock; the kernel frees it when this process dies.
+
+    Raises:
+        ReleaseBusyError: Another process holds it; the message names its release.
+    """
+    path = settings.run_dir / "locks" / f"{release.spec.model}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = path.read_text().strip() or "unknown"
+            raise ReleaseBusyError(
+                f"expected no other release of {release.spec.model!r}; {holder} is running: "
+                "wait for it or stop that process"
+            ) from exc
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{release.release_id} (pid {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def run_release(
+    release: ResolvedRelease,
+    settings: NexusSettings,
+    *,
+    on_event: Callable[[ProgressEvent], None],
+    start_node: Callable[[], object],
+) -> ReleaseOutcome:
+    """Run the pipeline for a resolved release and tell how it ended. The caller holds `model_lock`.
+
+    Args:
+        release: What to release.
+        settings: Where.
+        on_event: Called for each progress event of this run, in order.
+        start_node: Starts the local node; runs beside the first steps, because engines take long to import.
+    """
+    started = time.monotonic()
+    record = ReleaseRecord(settings.release_dir(release.release_id))
+    end_leftovers(settings, release.release_id)
+    seen = len(record.events())
+    resolved = record.folder / "release.json"
+    write_atomic(resolved, release.model_dump_json(indent=2) + "\n")
+    node = _Background(start_node)
+    with (record.folder / "pipeline.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.run_local", str(resolved)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, MARKER: str(settings.home)},  # noqa: TID251 - the child reads its settings from it
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no lock is taken
+        )
+        try:
+            while process.poll() is None:
+                seen = _forward(record, seen, on_event)
+                node.check()
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+            raise
+    _forward(record, seen, on_event)
+    node.check()
+    return read_outcome(
+        record,
+        release_id=release.release_id,
+        name=release.name,
+        seconds=time.monotonic() - started,
+        exit_code=process.returncode,
+    )
+
+
+def end_leftovers(settings: NexusSettings, release_id: str) -> None:
+    """End steps of an earlier run of this release whose leader was killed; the caller holds the model's lock."""
+    wanted = str(settings.release_dir(release_id))
+    for process in psutil.process_iter():
+        try:
+            ours = process.pid != os.getpid() and any(wanted in part for part in process.cmdline())
+            if ours and process.environ().get(MARKER) == str(settings.home):
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+def _forward(record: ReleaseRecord, seen: int, on_event: Callable[[ProgressEvent], None]) -> int:
+    events = record.events()
+    for event in events[seen:]:
+        on_event(event)
+    return len(events)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class _Background:
+    """One call in a thread; its error is raised where `check` is called."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread
+            self._error = exc
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error

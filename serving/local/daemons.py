@@ -1,0 +1,24 @@
+"""Environment of the processes that a home starts."""
+
+from __future__ import annotations
+
+import os
+
+from serving.local.processes import HOME_VARIABLE
+from serving.settings import NexusSettings
+
+# What a shell may carry that must not reach a detached process: where its Python looks for modules.
+_DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+
+_PASSED = "NEXUS_GATEWAY_"  # read by the gateway itself, such as its log level
+
+
+def core_env(settings: NexusSettings, **extra: str) -> dict[str, str]:
+    """Return this process's environment with the settings of a home spelt out, which also marks it as the home's."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 - handed on to a child, not read
+        if name not in _DROPPED and (not name.startswith("NEXUS_") or name.startswith(_PASSED))
+    }
+    own = {f"NEXUS_{name.upper()}": str(value) for name, value in settings if value is not None}
+    return {**inherited, **own, HOME_VARIABLE: str(settings.home), "PYTHONUNBUFFERED": "1", **extra}

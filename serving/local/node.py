@@ -1,0 +1,191 @@
+"""The local node as a whole: bring it up, take it down, read its status, wait until it has followed a commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from serving.contracts.node_status import NodeStatus, Phase, ServiceStatus
+from serving.git_command import GitError
+from serving.gitops import GitOps
+from serving.local import log_files
+from serving.local.errors import NodeError
+from serving.local.gateway_process import PORT_TAKEN
+from serving.local.node_files import NodeFiles
+from serving.local.parent_client import ensure_parent
+from serving.local.reconciler_client import ensure_reconciler, reconciler_log, reconciler_runs
+from serving.local.shutdown import shut_down
+from serving.settings import NexusSettings
+
+__all__ = ["NodeError", "down", "read_status", "up", "wait_synced"]
+
+UP_TIMEOUT_SECONDS = 90.0  # reconciler and gateway import within 5 s on an idle machine
+_POLL_SECONDS = 0.1
+_REFUSED_SECONDS = 5.0  # how long the gateway's port may be taken before `up` gives up
+
+
+def _quiet(_: str) -> None:
+    """Say nothing."""
+
+
+def up(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStatus:
+    """Have engine parent, reconciler and gateway running; does nothing to those that are.
+
+    Args:
+        settings: Settings of this home.
+        say: Told what is being waited for.
+
+    Returns:
+        The status, with a gateway that answers by the head of the GitOps repository.
+
+    Raises:
+        NodeError: Something did not come up in time, with its last log lines.
+    """
+    _repository(settings)
+    ensure_reconciler(settings)
+    ensure_parent(settings, say)
+    deadline = time.monotonic() + UP_TIMEOUT_SECONDS
+    refused: float | None = None
+    say("waiting for the gateway")
+    while True:
+        ensure_reconciler(settings)
+        status = read_status(settings)
+        if status is not None and status.gateway_revision is not None:
+            return status
+        now = time.monotonic()
+        problems = [problem for problem in status.problems if problem.startswith("gateway: ")] if status else []
+        taken = any(problem.startswith(f"gateway: {PORT_TAKEN}") for problem in problems)
+        refused = (refused or now) if taken else None
+        if now > deadline or (refused is not None and now - refused > _REFUSED_SECONDS):
+            reason = "\n".join(problems) or f"expected the gateway to answer within {UP_TIMEOUT_SECONDS:g} s"
+            raise NodeError(log_files.with_tail(reason, reconciler_log(settings)))
+        time.sleep(_POLL_SECONDS)
+
+
+def down(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> None:
+    """Stop every process of this home: by record first, then whatever else carries its name; nothing is left over.
+
+    Raises:
+        NodeError: A process or a port is still there after all.
+    """
+    shut_down(settings, say)
+
+
+def read_status(settings: NexusSettings) -> NodeStatus | None:
+    """Return the newest status; None when no reconciler runs, for then nobody vouches for it."""
+    if not reconciler_runs(settings):
+        return None
+    status = NodeFiles(settings.run_dir).read_status()
+    return status if status is not None and reconciler_runs(settings) == status.reconciler_pid else None
+
+
+def wait_synced(
+    settings: NexusSettings,
+    commit: str,
+    services: Sequence[str],
+    timeout_seconds: float,
+    say: Callable[[str], None] = _quiet,
+) -> NodeStatus:
+    """Wait until the node has followed a commit: applied, answered by the gateway, and the named services Ready.
+
+    A service that failed earlier is tried once more; a dead reconciler is started again.
+
+    Args:
+        settings: Settings of this home.
+        commit: Commit that must be applied, itself or by a later one.
+        services: InferenceServices that must be Ready.
+        timeout_seconds: Limit on the wait.
+        say: Told whenever a service's state changes.
+
+    Raises:
+        NodeError: A service failed, or the time is over; with reasons and last log lines.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    wait = _Wait(settings, commit, services, say)
+    while True:
+        ensure_reconciler(settings)
+        status = read_status(settings)
+        if status is not None and wait.over(status):
+            return status
+        if time.monotonic() > deadline:
+            raise NodeError(wait.describe(status, timeout_seconds))
+        time.sleep(_POLL_SECONDS)
+
+
+class _Wait:
+    """What is being waited for, and what has been said about it."""
+
+    def __init__(
+        self, settings: NexusSettings, commit: str, services: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._repository = _repository(settings)
+        self._files = NodeFiles(settings.run_dir)
+        self._commit = commit
+        self._services = list(services)
+        self._say = say
+        self._said: dict[str, str] = {}
+        self._applied: set[str] = set()
+        status = read_status(settings)
+        self._files.ask_retry(
+            service.name
+            for service in (status.services if status else ())
+            if service.name in self._services and service.phase is Phase.FAILED
+        )
+
+    def over(self, status: NodeStatus) -> bool:
+        """Return whether all has come; raises NodeError when a service has failed."""
+        found = {service.name: service for service in status.services if service.name in self._services}
+        for service in found.values():
+            self._tell(service)
+        if not self._is_applied(status.commit):
+            return False
+        failed = [service for service in found.values() if service.phase is Phase.FAILED]
+        if failed and not self._files.retry_waits(self._services):
+            raise NodeError("\n".join(_failure(service) for service in failed))
+        ready = all(name in found and found[name].phase is Phase.READY for name in self._services)
+        unheard = any(
+            name in problem for problem in status.problems if problem.startswith("gateway: ") for name in found
+        )
+        return ready and status.gateway_current and not unheard and self._is_applied(status.gateway_revision)
+
+    def describe(self, status: NodeStatus | None, seconds: float) -> str:
+        """Say what was missing when the time was over."""
+        head = (
+            f"expected commit {self._commit[:12]} applied and {self._services or 'no service'} Ready in {seconds:g} s"
+        )
+        if status is None:
+            return log_files.with_tail(f"{head}; no reconciler runs", reconciler_log(self._settings))
+        lines = [f"{head}; applied {(status.commit or 'nothing')[:12]}, gateway {status.gateway_revision or 'silent'}"]
+        lines += [_failure(service) for service in status.services if service.phase is not Phase.READY]
+        missing = set(self._services) - {service.name for service in status.services}
+        lines += [f"{name}: no such InferenceService in the repository" for name in sorted(missing)]
+        return "\n".join([*lines, *status.problems])
+
+    def _is_applied(self, commit: str | None) -> bool:
+        if commit is None or commit in self._applied or commit == self._commit:
+            return commit is not None
+        try:
+            self._repository.git("merge-base", "--is-ancestor", self._commit, commit)
+        except GitError:
+            return False
+        self._applied.add(commit)
+        return True
+
+    def _tell(self, service: ServiceStatus) -> None:
+        text = f"{service.name}: {service.phase}" + (f" ({service.message})" if service.message else "")
+        if self._said.get(service.name) != text:
+            self._said[service.name] = text
+            self._say(text)
+
+
+def _failure(service: ServiceStatus) -> str:
+    lines = [f"{service.name}: {service.phase}: {service.message}"]
+    return "\n".join([*lines, *(f"    {line}" for line in service.log_tail)])
+
+
+def _repository(settings: NexusSettings) -> GitOps:
+    try:
+        return GitOps.of(settings)
+    except (GitError, OSError) as exc:
+        raise NodeError(f"the GitOps repository {settings.gitops} cannot be opened: {exc}") from exc

@@ -1,0 +1,92 @@
+"""Take a node down: everything that runs for a home ends, whoever started it and however it lost its owner."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from serving.local import ports
+from serving.local.engine_host import scratch_folder
+from serving.local.errors import NodeError
+from serving.local.processes import ProcessId, belongs_to, command_line, group_of, processes_of_home
+from serving.local.reconciler_client import stop_reconciler
+from serving.local.service_record import RecordStore
+from serving.settings import NexusSettings
+
+_TERM_SECONDS = 10.0
+_KILL_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+_LOCKS = (".lock", ".start")  # another program may be waiting for one; a new file would be another lock
+
+
+def shut_down(settings: NexusSettings, say: Callable[[str], None]) -> None:
+    """Stop the reconciler, then all other processes of the home, and remove what they left in `run/`.
+
+    Raises:
+        NodeError: A process or a port is still there.
+    """
+    engine_ports = [record.port for record in RecordStore(settings.run_dir / "services").all()]
+    say("stopping the reconciler")
+    stop_reconciler(settings)  # first, or it would start again what is stopped here
+    processes = ours(settings)
+    if processes:
+        say(f"stopping {len(processes)} processes")
+    _end(_leaders(processes), signal.SIGTERM, _TERM_SECONDS)
+    # Processes that one of them started meanwhile, or that ignored the request.
+    _end(ours(settings), signal.SIGKILL, _KILL_SECONDS)
+    left = ours(settings)
+    if left:
+        shown = "; ".join(f"{process.pid} {' '.join(command_line(process.pid))[:100]}" for process in left)
+        raise NodeError(f"expected no process of {settings.home} after SIGKILL; got {shown}: run it again")
+    _check_ports(settings, [settings.gateway_port, *engine_ports])
+    _remove_files(settings)
+
+
+def ours(settings: NexusSettings) -> list[ProcessId]:
+    """List processes that run programs of ours for this home.
+
+    The mark (`NEXUS_HOME`) is inherited, so a shell or an editor may carry it too; only our interpreters and programs
+    of the home's environments are ours to end.
+    """
+    return [process for process in processes_of_home(settings.home) if _runs_our_program(process.pid, settings.home)]
+
+
+def _runs_our_program(pid: int, home: Path) -> bool:
+    program = (command_line(pid) or [""])[0]
+    if not program.startswith("/"):
+        # A title written over the command line, as vLLM's helpers do; a foreign one does not work in the home.
+        return program.startswith(("VLLM::", "sglang::"))
+    return Path(program).parent == Path(sys.executable).parent or program.startswith(f"{home}/")
+
+
+def _leaders(processes: Sequence[ProcessId]) -> list[ProcessId]:
+    """Leave out processes whose group's leader is asked too: vLLM's helper hangs when it is asked twice."""
+    pids = {process.pid for process in processes}
+    return [process for process in processes if (group := group_of(process.pid)) == process.pid or group not in pids]
+
+
+def _end(processes: Iterable[ProcessId], number: signal.Signals, seconds: float) -> None:
+    waiting = [process for process in processes if process.send(number)]
+    deadline = time.monotonic() + seconds
+    while any(process.alive() for process in waiting) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _check_ports(settings: NexusSettings, numbers: Iterable[int]) -> None:
+    for port in numbers:
+        pid = None if ports.is_free(port) else ports.owner_pid(port)
+        if pid is not None and belongs_to(pid, settings.home):
+            raise NodeError(f"expected port {port} free after the stop; {ports.owner(port)} has it: end it")
+
+
+def _remove_files(settings: NexusSettings) -> None:
+    for path in settings.run_dir.iterdir() if settings.run_dir.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix not in _LOCKS:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(scratch_folder(settings), ignore_errors=True)

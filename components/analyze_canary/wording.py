@@ -21,9 +21,23 @@ def names(metrics: Iterable[CanaryMetric]) -> str:
 
 
 def progress(weight_percent: int, answered: int, minimum: int, evidence: Sequence[MetricEvidence]) -> str:
-    """Say where the canary stands: weight, candidate answers at this weight, and every judged metric."""
-    parts = [_standing(one) for one in evidence if one.judged]
-    return f"{weight_percent} %: {answered}/{minimum} candidate answers, {', '.join(parts)}"
+    """Say where the canary stands: weight, candidate answers at this weight, what is safe, and how much is missing.
+
+    Evidence is the decimal logarithm of an e-value, over the one that decides.
+    """
+    judged = [one for one in evidence if one.judged]
+    parts = [f"{weight_percent} %: {answered}/{minimum} candidate answers"]
+    if settled := names(one.metric for one in judged if one.state is MetricState.SAFE):
+        parts.append(f"safe: {settled}")
+    missing = [one for one in judged if one.state is MetricState.OPEN and one.metric.required]
+    if missing:
+        parts.append("evidence of safety: " + ", ".join(_towards_safe(one) for one in missing))
+    if judged:
+        worst = max(judged, key=lambda one: one.log10_e_harm - one.log10_harm_threshold)
+        if worst.log10_e_harm > 0:
+            figures = f"{worst.log10_e_harm:.1f}/{worst.log10_harm_threshold:.1f}"
+            parts.append(f"of harm: {name_of(worst.metric)} {figures}")
+    return "; ".join(parts)
 
 
 def harm(evidence: Sequence[MetricEvidence], weight_percent: int) -> str:
@@ -74,14 +88,8 @@ def notes(reader: ObservationReader, *, dropped: int, failed: int) -> tuple[str,
     return tuple(f"{count} {text}" for count, text in counted if count)
 
 
-def _standing(one: MetricEvidence) -> str:
-    name = name_of(one.metric)
-    if one.state is not MetricState.OPEN:
-        return f"{name} {one.state}"
-    text = f"{name} e-harm {one.log10_e_harm:.1f} (needs {one.log10_harm_threshold:.1f})"
-    if one.metric.required:
-        text += f" e-safe {one.log10_e_safe:.1f} (needs {one.log10_safe_threshold:.1f})"
-    return text
+def _towards_safe(one: MetricEvidence) -> str:
+    return f"{name_of(one.metric)} {max(0.0, one.log10_e_safe):.1f}/{one.log10_safe_threshold:.1f}"
 
 
 def _comparison(one: MetricEvidence) -> str:

@@ -65,18 +65,19 @@ def demo(json: JsonOption = False) -> None:
 def _summary(outcomes: list[ReleaseOutcome], seconds: float, *, port: int, right: bool) -> None:
     out.rule("[bold]Verdicts")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("act", "verdict", "expected", "seconds", "report"):
-        table.add_column(column, overflow="fold")
+    for column in ("spec", "verdict", "expected", "seconds"):
+        table.add_column(column)
     for act, outcome in zip(ACTS, outcomes, strict=False):
         mark = "[green]✔[/]" if outcome.result is act.expected else "[red]✘[/]"
-        table.add_row(
-            act.spec, f"{mark} {outcome.result}", act.expected, f"{outcome.seconds:.0f}", outcome.report or "-"
-        )
+        table.add_row(act.spec, f"{mark} {outcome.result}", act.expected, f"{outcome.seconds:.0f}")
     out.print(table)
+    out.print("\nreports, to open in a browser:")
+    for outcome in outcomes:
+        out.print(f"  {outcome.report or 'none'}", markup=False, soft_wrap=True)
     if not right:
         out.print("[bold red]not every verdict is the expected one[/]; the reports say why")
         return
-    out.print(f"\nall verdicts are right, in {seconds:.0f} s. The gateway serves the promoted version; ask it:\n")
+    out.print(f"\nall verdicts are right, in {seconds:.0f} s. The gateway serves the promoted version; ask it:")
     body = json_module.dumps({"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]})
     out.print(
         f"curl -s http://127.0.0.1:{port}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",

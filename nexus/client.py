@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from components.build_report.logic import build as build_report
-from serving.resolve import resolve_release
-
+from components.conclude_release.logic import abandon
 from nexus.chat import stream_chat
 from nexus.outcome import ReleaseOutcome, read_outcome
 from nexus.release_run import model_lock, run_release
 from serving import release_state
+from serving.contracts.conclusion import Conclusion
 from serving.contracts.node_status import NodeStatus
 from serving.contracts.progress import ProgressEvent
 from serving.contracts.release_spec import ResolvedRelease
 from serving.gitops import GitOps
 from serving.local import node
 from serving.record import ReleaseRecord
+from serving.resolve import resolve_release
 from serving.settings import NexusSettings
 
 
@@ -72,21 +73,18 @@ class NexusClient:
                 return ended
             return run_release(release, self.settings, on_event=on_event, start_node=self.up)
 
-    def abandon(self, spec: Path) -> str:
-        """Take an unfinished release of this spec out again; return the commit.
+    def abandon(self, spec: Path) -> Conclusion:
+        """Take an unfinished release of this spec out again.
 
         Raises:
             ReleaseStateError: It has ended, or was never deployed.
+            ReleaseBusyError: It is running.
         """
-        release = self._attempt(spec, again=False)
+        release = self._unfinished(spec)
+        record = ReleaseRecord(self.settings.release_dir(release.release_id))
         with model_lock(self.settings, release):
-            return release_state.abandon(
-                self.gitops,
-                release.release_id,
-                model=release.spec.model,
-                environment=self.settings.environment,
-                reason="abandoned by an operator",
-            )
+            self.up()
+            return abandon(release, reason="abandoned by an operator", settings=self.settings, record=record)
 
     def report(self, release_id: str | None = None) -> Path | None:
         """Make a release's report anew and return its path; None when no release has been run here.
@@ -107,11 +105,11 @@ class NexusClient:
         return output
 
     def ended(self, release: ResolvedRelease) -> ReleaseOutcome | None:
-        """Tell how a release ended; None while it has not."""
+        """Tell how a release ended; None while git, the registry and the node have not all been brought to agree."""
         state = release_state.read_release(self.gitops, release.release_id)
-        if not state.finished:
-            return None
         record = ReleaseRecord(self.settings.release_dir(release.release_id))
+        if not state.finished or record.read("conclusion", Conclusion) is None:
+            return None
         outcome = read_outcome(record, release_id=release.release_id, name=release.name, seconds=0.0, exit_code=0)
         return outcome.model_copy(update={"resumed": True})
 
@@ -126,6 +124,13 @@ class NexusClient:
             attempt += 1
             release = resolve_release(spec, attempt=attempt)
         return release
+
+    def _unfinished(self, spec: Path) -> ResolvedRelease:
+        """Resolve the attempt of a spec that has not ended, the first one when all have."""
+        first = resolve_release(spec)
+        newest = self._attempt(spec, again=True)
+        started = release_state.read_release(self.gitops, newest.release_id).transitions
+        return newest if started else first
 
     def _seed(self) -> None:
         self.gitops.ensure()

@@ -31,3 +31,13 @@ def policy_path(environment: str) -> str:
 def route_path(model: str, environment: str) -> str:
     """Route document of one model."""
     return f"{gateway_folder(environment)}/routes/{model}.yaml"
+
+
+def services_folder(model: str, environment: str) -> str:
+    """Folder of a model's InferenceServices."""
+    return f"{model_folder(model, environment)}/services"
+
+
+def kustomization_path(model: str, environment: str) -> str:
+    """`kustomization.yaml` that lists a model's InferenceServices for Argo CD."""
+    return f"{model_folder(model, environment)}/kustomization.yaml"

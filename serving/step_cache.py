@@ -23,7 +23,7 @@ def code_digest(*packages: str) -> str:
     for package in sorted(packages):
         root = _REPOSITORY / package
         files = (
-            [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".jinja"})
+            [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".jinja", ".css"})
         )
         if not files:
             raise FileNotFoundError(f"expected code at {package!r} below {_REPOSITORY}; got nothing")

@@ -37,9 +37,9 @@ def release(
     with reported_errors():
         client = NexusClient()
         if abandon:
-            commit = client.abandon(spec)
-            print_json({"abandoned": True, "commit": commit}) if json else out.print(
-                f"taken out by commit {commit[:12]}"
+            conclusion = client.abandon(spec)
+            print_json(conclusion) if json else out.print(
+                f"{conclusion.release_id} taken out by {conclusion.commit[:12]}"
             )
             return
         outcome = run_with_view(client, spec, again=again, json=json)

@@ -1,0 +1,151 @@
+"""Resolve a release spec: load every document it names, refuse all that is wrong at once, and give it its id.
+
+`python -m serving.resolve SPEC` prints the resolved release as JSON, the one parameter of the pipeline; exit code 2
+says that a document is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from serving.contracts.data_contract import DataContract
+from serving.contracts.load import DocumentError, Problem, dotted, load_document
+from serving.contracts.release_spec import ReleaseSpec, ResolvedRelease
+from serving.contracts.strict_yaml import YamlFault, read_yaml
+from serving.files import digest_bytes
+from serving.git_command import GitError, run_git
+from serving.release_checks import Finding, contract_findings, spec_findings
+
+DocumentT = TypeVar("DocumentT", bound=BaseModel)
+
+UNVERSIONED = "unversioned"
+_ID_HEX = 12
+
+
+def resolve_release(spec_path: Path, *, attempt: int = 1) -> ResolvedRelease:
+    """Load a release spec and its data contract, check what one document says about another, and name the release.
+
+    The id is `<model>-<12 hex>` of the canonical spec, contract and attempt; where the files lie and comments do not
+    count. A moving reference such as `models:/x@stable` counts as written: release it again as the next attempt.
+
+    Args:
+        spec_path: Path of the spec.
+        attempt: Counts from 1; another number releases the same content once more.
+
+    Raises:
+        DocumentError: Lists every problem of every document.
+    """
+    path = spec_path.absolute()
+    problems: list[Problem] = []
+    spec = _load(path, ReleaseSpec, problems)
+    contract_path = _contract_path(path, spec)
+    contract = _load(contract_path, DataContract, problems) if contract_path else None
+    if spec is not None:
+        problems += _place(path, spec_findings(spec.spec, base=path.parent))
+        if contract is not None and contract_path is not None:
+            problems += _place(path, contract_findings(spec.spec, contract))
+            problems += _place(contract_path, _missing_data(contract, contract_path.parent))
+    if problems:
+        raise DocumentError(problems)
+    assert spec is not None
+    assert contract is not None
+    assert contract_path is not None
+    text = _canonical(spec, contract, attempt)
+    return ResolvedRelease(
+        release_id=f"{spec.spec.model}-{digest_bytes(text.encode()).removeprefix('sha256:')[:_ID_HEX]}",
+        attempt=attempt,
+        git_revision=git_revision(path),
+        spec_digest=digest_bytes(_canonical(spec).encode()),
+        base_path=str(path.parent),
+        name=spec.metadata.name,
+        spec=spec.spec,
+        contract=contract,
+    )
+
+
+def git_revision(path: Path) -> str:
+    """Return the commit of the repository that holds a file.
+
+    `+dirty` is added when anything tracked in it is modified or the file itself is not tracked; `unversioned` outside
+    git and before the first commit.
+    """
+    folder = ("-C", str(path.parent))
+    try:
+        revision = run_git(*folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+        changes = run_git(*folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none")
+        tracked = run_git(*folder, "ls-files", "--", path.name)
+    except GitError:
+        return UNVERSIONED
+    return f"{revision}+dirty" if changes.strip() or not tracked.strip() else revision
+
+
+def _load(path: Path, model: type[DocumentT], problems: list[Problem]) -> DocumentT | None:
+    try:
+        return load_document(path, model)
+    except DocumentError as exc:
+        problems.extend(exc.problems)
+        return None
+
+
+def _contract_path(path: Path, spec: ReleaseSpec | None) -> Path | None:
+    """Find the contract's path, also in a spec that was refused, so that both documents' problems are listed."""
+    name = spec.spec.data_contract if spec is not None else None
+    if spec is None:
+        try:
+            data, _ = read_yaml(path.read_bytes())
+            name = data["spec"]["data_contract"]
+        except (YamlFault, OSError, KeyError, TypeError):
+            return None
+    return path.parent / name if isinstance(name, str) and name else None
+
+
+def _missing_data(contract: DataContract, folder: Path) -> list[Finding]:
+    source = contract.spec.source.path
+    if source is None:
+        return []
+    missing = [f"{split}.jsonl" for split in contract.spec.splits if not (folder / source / f"{split}.jsonl").is_file()]
+    text = f"expected a file for each split in {folder / source}; missing: {', '.join(missing)}"
+    return [(("spec", "source", "path"), text)] if missing else []
+
+
+def _place(path: Path, findings: list[Finding]) -> list[Problem]:
+    """Give findings the lines of their paths; a path that is not written (a default) gets its nearest parent's."""
+    if not findings:
+        return []
+    _, lines = read_yaml(path.read_bytes())
+    problems = []
+    for where, message in findings:
+        known = where
+        while known and known not in lines:
+            known = known[:-1]
+        problems.append(Problem(str(path), lines.get(known, 1), dotted(where), message))
+    return problems
+
+
+def _canonical(spec: ReleaseSpec, contract: DataContract | None = None, attempt: int | None = None) -> str:
+    documents = [spec.model_dump(mode="json"), contract.model_dump(mode="json") if contract else None, attempt]
+    return json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the resolved release of the spec that is named; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 1:
+        sys.stderr.write("expected one argument, the path of a release spec: python -m serving.resolve SPEC\n")
+        return 2
+    try:
+        release = resolve_release(Path(given[0]))
+    except DocumentError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    sys.stdout.write(release.model_dump_json(indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -61,6 +61,7 @@ fmt: install-dev ## Format, fix what a tool can fix, regenerate generated files
 	$(RUN) ruff check --fix .
 	$(RUN) serving.contracts.schemas
 	$(RUN) pipelines.compile
+	$(RUN) nexus.settings_table
 
 .PHONY: lock
 lock: ## Resolve the locks again; UPGRADE=--upgrade takes newer versions

@@ -68,6 +68,7 @@ def status_of(answer: bytes) -> int:
 def test_what_is_no_good_request_is_answered_with_its_error(
     shared: GatewayProcess, request_bytes: bytes, status: int
 ) -> None:
+    """A malformed, oversized or unfinished request gets its status, reaches no engine and harms no later request."""
     gateway = shared
     before = len(gateway.engine.requests)
     answer = gateway.raw(request_bytes)
@@ -82,6 +83,7 @@ def test_what_is_no_good_request_is_answered_with_its_error(
 
 
 def test_slow_and_silent_clients_are_let_go(shared: GatewayProcess) -> None:
+    """A connection without a whole head is closed in silence; a whole request before a half one is answered."""
     gateway = shared
     for begun in (b"", b"POST /v1", GOOD):
         assert gateway.raw(begun) == b""
@@ -90,6 +92,7 @@ def test_slow_and_silent_clients_are_let_go(shared: GatewayProcess) -> None:
 
 
 def test_a_drip_of_headers_does_not_hold_a_connection(shared: GatewayProcess) -> None:
+    """A client that sends its head byte by byte is cut off, though it is never silent."""
     gateway = shared
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=0.1) as sock:
         closed = False
@@ -108,6 +111,7 @@ def test_a_drip_of_headers_does_not_hold_a_connection(shared: GatewayProcess) ->
 
 
 def test_pipelined_requests_are_answered_in_order(shared: GatewayProcess) -> None:
+    """Three requests sent at once on one connection are answered in their order."""
     gateway = shared
     requests = [GOOD + b"x-request-id: r%d\r\n\r\n" % number + BODY for number in range(3)]
     answer = gateway.raw(b"".join(requests))
@@ -116,6 +120,7 @@ def test_pipelined_requests_are_answered_in_order(shared: GatewayProcess) -> Non
 
 
 def test_expect_continue_and_http_1_0_work(shared: GatewayProcess) -> None:
+    """A client that waits for 100 Continue gets it and then its answer, and HTTP/1.0 is answered too."""
     gateway = shared
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
         sock.sendall(GOOD + b"expect: 100-continue\r\n" + CLOSE)
@@ -126,6 +131,7 @@ def test_expect_continue_and_http_1_0_work(shared: GatewayProcess) -> None:
 
 
 def test_logs_hold_whole_json_lines_and_no_text_of_requests(gateway: GatewayProcess) -> None:
+    """No text or credential of a request reaches the log or the spool, and every line of the log is JSON."""
     secret = "sk-secret-4711"
     evil = f'{secret}\\n{{"level":"FORGED"}}'
     for fake in ({"pieces": [], "end": "close"}, {"pieces": [secret + "\r\n\r\n"]}):

@@ -34,6 +34,7 @@ def run_once(gateway: GatewayProcess) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_cold_paths(gateway: GatewayProcess) -> None:
+    """Health, models and schema answer; wrong paths and methods get a JSON error; no engine is asked."""
     assert json.loads(gateway.get("/health/live")[2]) == {"live": True}
     assert json.loads(gateway.get("/health/ready")[2]) == {"ready": True, "reasons": [], "revision": "commit0001"}
     listed = json.loads(gateway.get("/v1/models")[2])
@@ -55,6 +56,7 @@ def test_the_cold_paths(gateway: GatewayProcess) -> None:
 
 
 def test_the_official_sdk_works(gateway: GatewayProcess) -> None:
+    """OpenAI's client reads answers, streams and models, and raises its own errors for ours and for a broken stream."""
     with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x", max_retries=0) as client:
         messages = [{"role": "user", "content": "hello"}]
         answer = client.chat.completions.create(model="m", messages=messages, max_tokens=3)  # type: ignore[call-overload]
@@ -72,6 +74,7 @@ def test_the_official_sdk_works(gateway: GatewayProcess) -> None:
 
 
 def test_requests_are_observed_and_counted(gateway: GatewayProcess) -> None:
+    """Every request, also a refused one, is observed and counted once, and only the owner can read the hash key."""
     for number in range(20):
         assert gateway.post({}, x_nexus_user=f"user{number}")[0] == 200
     gateway.post({"model": "none"})
@@ -85,6 +88,7 @@ def test_requests_are_observed_and_counted(gateway: GatewayProcess) -> None:
 
 
 def test_nobody_can_claim_another_address(gateway: GatewayProcess) -> None:
+    """Forwarding headers do not change who a client is taken for."""
     for address in ("10.0.0.1", "10.0.0.2"):
         assert gateway.post({}, x_forwarded_for=address, forwarded=f"for={address}")[0] == 200
     gateway.stop()
@@ -92,6 +96,7 @@ def test_nobody_can_claim_another_address(gateway: GatewayProcess) -> None:
 
 
 def test_a_client_that_leaves_closes_the_engines_connection(gateway: GatewayProcess) -> None:
+    """A client that leaves in mid-stream ends the engine's connection and is observed as a disconnect."""
     fake = {"pieces": ["HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n", "data: {}\n\n"], "end": "hang"}
     body = json.dumps({"model": "m", "stream": True, "fake": fake}).encode()
     with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
@@ -108,6 +113,7 @@ def test_a_client_that_leaves_closes_the_engines_connection(gateway: GatewayProc
 
 
 def test_stopping_finishes_what_is_in_flight_and_writes_the_spool(build: Build) -> None:
+    """SIGTERM lets a running stream end whole, writes its observation, exits with 0 and closes the port."""
     gateway = build(SPOOL_FLUSH_SECONDS="10").start()
     answers: list[bytes] = []
     body = {"stream": True, "max_tokens": 20, "pause": 0.05}
@@ -124,6 +130,7 @@ def test_stopping_finishes_what_is_in_flight_and_writes_the_spool(build: Build) 
 
 
 def test_stopping_does_not_wait_for_ever(build: Build) -> None:
+    """An answer that never ends is cut off after the grace time, and is still observed."""
     gateway = build(SHUTDOWN_GRACE_SECONDS="1").start()
     caller = threading.Thread(target=lambda: gateway.raw(_post({"fake": {"pieces": [], "end": "hang"}})))
     caller.start()
@@ -140,6 +147,7 @@ def _post(body: dict[str, object]) -> bytes:
 
 
 def test_a_killed_gateway_loses_at_most_the_last_batch_and_starts_again(gateway: GatewayProcess) -> None:
+    """After SIGKILL what was written is whole; the next start keeps the hash key and begins a file of its own."""
     for _ in range(30):
         gateway.post({})
     until(lambda: len(gateway.observations()) == 30)
@@ -162,6 +170,7 @@ def test_a_killed_gateway_loses_at_most_the_last_batch_and_starts_again(gateway:
     [({"PROT": "1"}, "NEXUS_GATEWAY_PROT: correct or unset it"), ({"PORT": "x"}, "port")],
 )
 def test_wrong_settings_are_refused_with_a_reason(build: Build, settings: dict[str, str], message: str) -> None:
+    """A misspelt or unusable setting ends the start with code 2 and is named on standard error."""
     gateway = build(**settings)
     done = run_once(gateway)
     assert done.returncode == 2
@@ -169,6 +178,7 @@ def test_wrong_settings_are_refused_with_a_reason(build: Build, settings: dict[s
 
 
 def test_a_port_in_use_is_a_clear_error(gateway: GatewayProcess) -> None:
+    """A start on a port in use ends with code 2 and names the address and the setting to change."""
     done = run_once(gateway)
     assert done.returncode == 2
     assert f"127.0.0.1:{gateway.port}" in done.stderr
@@ -176,6 +186,7 @@ def test_a_port_in_use_is_a_clear_error(gateway: GatewayProcess) -> None:
 
 
 def test_two_workers_share_a_port_when_told_to(build: Build) -> None:
+    """Two workers serve one port, and when the first stops, the second answers every request."""
     first = build(REUSE_PORT="true").start()
     second = GatewayProcess(first.root / "second", first.engine, REUSE_PORT="true")
     second.port = first.port

@@ -68,6 +68,7 @@ class Load:
 
 
 def test_a_hundred_swaps_under_load_fail_nothing(gateway: GatewayProcess) -> None:
+    """While a hundred commits swap in and old folders vanish, no request fails and the last revision is shown."""
     with Load(gateway) as load:
         name = ""
         for number in range(100):
@@ -85,6 +86,7 @@ def test_a_hundred_swaps_under_load_fail_nothing(gateway: GatewayProcess) -> Non
 
 
 def test_a_bad_commit_is_shown_and_the_last_good_one_answers(gateway: GatewayProcess) -> None:
+    """A refused commit is named by readiness and counted once; requests are answered, and a good commit replaces it."""
     bad = route({"stable": 90})
     gateway.commit({}, bad)
     end = time.monotonic() + 15
@@ -99,6 +101,7 @@ def test_a_bad_commit_is_shown_and_the_last_good_one_answers(gateway: GatewayPro
 
 
 def test_users_stick_to_their_side_and_shares_follow_the_weights(gateway: GatewayProcess) -> None:
+    """Every user stays on one side, all three sides have some, and the stable share is near its weight."""
     until_revision(gateway, gateway.commit({"stable": 50, "baseline": 25, "candidate": 25}))
     for _ in range(2):
         for number in range(150):
@@ -115,6 +118,7 @@ def test_users_stick_to_their_side_and_shares_follow_the_weights(gateway: Gatewa
 
 
 def test_a_side_that_is_not_ready_is_left_out_and_counted(gateway: GatewayProcess) -> None:
+    """Users of a side that is not ready are answered by the stable one and counted as diverted."""
     until_revision(gateway, gateway.commit({"stable": 50, "candidate": 50}))
     endpoint = {"url": gateway.engine.url, "ready": True}
     gateway.endpoints({"m-stable": endpoint, "m-candidate": endpoint | {"ready": False}})
@@ -130,6 +134,7 @@ def test_a_side_that_is_not_ready_is_left_out_and_counted(gateway: GatewayProces
 
 
 def test_no_ready_service_is_a_503_with_retry_after_and_recovers(gateway: GatewayProcess) -> None:
+    """Without a ready service requests get 503 and a Retry-After; they succeed again once one is listed."""
     gateway.endpoints({})
     end = time.monotonic() + 15
     while (answer := gateway.post({}))[0] == 200:

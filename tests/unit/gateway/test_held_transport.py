@@ -19,6 +19,7 @@ class Wire(asyncio.Transport):
 
 
 def test_head_and_first_piece_are_one_write_and_later_pieces_wait_for_nothing() -> None:
+    """For every answer, the head leaves together with the first piece, and each later piece by itself."""
     wire = Wire()
     held = HeldTransport(wire)
     for _ in range(2):
@@ -29,6 +30,7 @@ def test_head_and_first_piece_are_one_write_and_later_pieces_wait_for_nothing() 
 
 
 def test_an_answer_without_a_body_is_written_at_its_end() -> None:
+    """A head that no body follows is held until its answer ends or the transport is closed."""
     wire = Wire()
     held = HeldTransport(wire)
     held.write(b"head")
@@ -40,6 +42,7 @@ def test_an_answer_without_a_body_is_written_at_its_end() -> None:
 
 
 def test_continue_is_not_held_and_large_bodies_are_not_copied() -> None:
+    """100 Continue leaves at once, and a large piece follows its head as a write of its own."""
     wire = Wire()
     held = HeldTransport(wire)
     held.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -26,6 +26,7 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 
 def test_a_good_folder_is_read_whole(tmp_path: Path) -> None:
+    """A folder gives its revision, without the line end, and its routes."""
     (tmp_path / "REVISION").write_text("abc\n")
     documents = read_folder(folder(tmp_path, m=ROUTE), ParseCache())
     assert documents.revision == "abc"
@@ -33,6 +34,7 @@ def test_a_good_folder_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_before_the_first_release_there_are_no_routes_and_no_revision(tmp_path: Path) -> None:
+    """A policy alone is enough: there are no routes and no revision."""
     documents = read_folder(folder(tmp_path), ParseCache())
     assert (documents.revision, documents.routes) == (None, ())
 
@@ -59,12 +61,14 @@ def test_before_the_first_release_there_are_no_routes_and_no_revision(tmp_path: 
     ],
 )
 def test_a_bad_document_is_refused_with_file_and_reason(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    """A broken policy or route is refused, and the message names the file, the line or the key, and the reason."""
     with pytest.raises(DocumentError) as refused:
         read_folder(folder(tmp_path, **files), ParseCache())
     assert expected in str(refused.value)
 
 
 def test_a_missing_policy_or_folder_is_refused(tmp_path: Path) -> None:
+    """A folder without a policy, and a folder that is not there, are refused by the file that cannot be read."""
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DocumentError, match=r"policy.yaml.*cannot be read"):
             read_folder(path, ParseCache())
@@ -72,12 +76,14 @@ def test_a_missing_policy_or_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["\n\x07", "x" * 200, "caf\xe9"])
 def test_a_revision_that_could_break_a_log_line_is_refused(tmp_path: Path, text: str) -> None:
+    """A revision with control characters, too many characters or non-ASCII ones is refused."""
     (tmp_path / "REVISION").write_text(text if text.strip() else "a\x07b")
     with pytest.raises(DocumentError, match="REVISION"):
         read_folder(folder(tmp_path), ParseCache())
 
 
 def test_unchanged_documents_are_not_parsed_again(tmp_path: Path) -> None:
+    """A second reading returns the same object for an untouched route and a new one for a changed route."""
     cache = ParseCache()
     path = folder(tmp_path, m=ROUTE, n=ROUTE.replace("model: m", "model: n"))
     first = read_folder(path, cache)
@@ -88,6 +94,7 @@ def test_unchanged_documents_are_not_parsed_again(tmp_path: Path) -> None:
 
 
 def test_a_signature_changes_with_content_names_and_link(tmp_path: Path) -> None:
+    """Looking twice gives one signature; an edit, a removal, a lost link and a swapped one each give another."""
     link = tmp_path / "current"
     for name in "ab":
         (tmp_path / name).mkdir()

@@ -61,6 +61,7 @@ class Site:
 
 
 async def test_a_swapped_link_replaces_the_snapshot_at_the_next_look(tmp_path: Path) -> None:
+    """One look after the link is swapped, readiness and the metric show the new revision."""
     site = Site(tmp_path)
     await site.store.refresh()
     assert site.store.readiness.revision == "one"
@@ -72,6 +73,7 @@ async def test_a_swapped_link_replaces_the_snapshot_at_the_next_look(tmp_path: P
 
 
 async def test_a_bad_document_is_refused_once_and_the_last_good_one_stays(tmp_path: Path) -> None:
+    """A refused commit is counted once and shown, the snapshot stays the same object, and a mended commit is read."""
     site = Site(tmp_path)
     await site.settle()
     good = site.store.snapshot
@@ -88,6 +90,7 @@ async def test_a_bad_document_is_refused_once_and_the_last_good_one_stays(tmp_pa
 
 
 async def test_files_that_vanish_leave_the_last_good_snapshot(tmp_path: Path) -> None:
+    """When policy and endpoints vanish, the last routes stay live, both reasons are shown, and a commit mends it."""
     site = Site(tmp_path)
     await site.settle()
     shutil.rmtree(tmp_path / "one")
@@ -103,6 +106,7 @@ async def test_files_that_vanish_leave_the_last_good_snapshot(tmp_path: Path) ->
 
 
 async def test_the_old_folder_may_vanish_right_after_the_swap(tmp_path: Path) -> None:
+    """Twenty swaps, each with the old folder deleted before the look, are all read without a failure."""
     site = Site(tmp_path)
     await site.store.refresh()
     for number in range(20):
@@ -115,6 +119,7 @@ async def test_the_old_folder_may_vanish_right_after_the_swap(tmp_path: Path) ->
 
 
 async def test_a_folder_edited_in_place_is_read_when_it_has_settled(tmp_path: Path) -> None:
+    """An edit inside the current folder is read after a few looks, though the link stays."""
     site = Site(tmp_path)
     await site.settle()
     (site.current / "routes/m.yaml").write_text(ROUTE.replace("model: m", "model: n"))
@@ -124,6 +129,7 @@ async def test_a_folder_edited_in_place_is_read_when_it_has_settled(tmp_path: Pa
 
 
 async def test_an_engine_that_leaves_is_noticed_though_the_policy_is_broken(tmp_path: Path) -> None:
+    """With a refused policy in place, a service that is no longer ready still leaves the live targets."""
     site = Site(tmp_path)
     await site.settle()
     site.commit("bad", policy="kind: Nonsense\n")
@@ -136,6 +142,7 @@ async def test_an_engine_that_leaves_is_noticed_though_the_policy_is_broken(tmp_
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"m-1": {"url": "ftp://x", "ready": true}}', '{"m-1": {"ready": 1}}'])
 async def test_a_bad_endpoints_file_is_refused_and_the_last_good_one_stays(tmp_path: Path, text: str) -> None:
+    """An unusable endpoints file is counted once and shown, and the services stay live."""
     site = Site(tmp_path)
     await site.settle()
     site.serve(True, text or " ")
@@ -147,6 +154,7 @@ async def test_a_bad_endpoints_file_is_refused_and_the_last_good_one_stays(tmp_p
 
 
 async def test_nothing_to_read_is_not_ready_and_recovers(tmp_path: Path) -> None:
+    """Without a policy folder there is no snapshot and no readiness, until a commit comes."""
     site = Site(tmp_path)
     site.current.unlink()
     await site.settle()
@@ -159,6 +167,7 @@ async def test_nothing_to_read_is_not_ready_and_recovers(tmp_path: Path) -> None
 
 
 async def test_looking_without_a_change_costs_no_reload(tmp_path: Path) -> None:
+    """Looks at unchanged files keep the same snapshot and count no second reload."""
     site = Site(tmp_path)
     await site.settle()
     time.sleep(0.06)  # noqa: ASYNC251 - files older than the clock's grain

@@ -11,6 +11,7 @@ SPEC = Path(__file__).parents[4] / "manifests/models/support-assistant/base.yaml
 @pytest.mark.timeout(120)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_proof_writes_its_tables_and_its_plot(tmp_path):
+    """The proof run ends with 0 and leaves a report with its four sections, and a PNG plot."""
     assert main(["--plan", str(SPEC), "--output", str(tmp_path), "--runs", "1", "--plays", "1"]) == 0
     text = (tmp_path / "canary-judge.md").read_text()
     for heading in ("False alarms", "False safety", "Detection delay", "Whole canaries"):

@@ -179,6 +179,7 @@ def wait_for(condition, seconds: float = 20) -> None:
 
 
 def test_answers_are_labelled_and_users_keep_their_id(settings, data, gateway):
+    """Requests follow the plan and every label joins its observation; only the broken side has wrong answers."""
     with serve(gateway) as url:
         gateway.weight, gateway.broken = 50, True
         with simulated_users(release(), TRAFFIC, data, settings=settings, gateway_url=url) as traffic:
@@ -202,6 +203,7 @@ def test_answers_are_labelled_and_users_keep_their_id(settings, data, gateway):
 
 
 def test_slow_answers_do_not_slow_the_arrivals(settings, data, gateway):
+    """With answers that take seconds, requests go on until the limit is reached, then are dropped and counted."""
     gateway.delay_seconds = 3.0
     with (
         serve(gateway) as url,
@@ -213,6 +215,7 @@ def test_slow_answers_do_not_slow_the_arrivals(settings, data, gateway):
 
 
 def test_failed_requests_get_no_label(settings, data, gateway):
+    """A request that failed is counted as failed and leaves no label behind."""
     gateway.fail = True
     with (
         serve(gateway) as url,
@@ -223,6 +226,7 @@ def test_failed_requests_get_no_label(settings, data, gateway):
 
 
 def test_users_end_with_the_body_and_with_its_errors(settings, data, gateway):
+    """An error inside the block passes out of it, and the users' process has ended by then."""
     with serve(gateway) as url:
         running = []
 
@@ -238,6 +242,7 @@ def test_users_end_with_the_body_and_with_its_errors(settings, data, gateway):
 
 
 def test_users_die_with_the_process_that_started_them(settings, data, gateway, tmp_path):
+    """A SIGKILL to the parent process ends the users' process too."""
     script = (
         "import os, subprocess, sys, time\n"
         "from components.analyze_canary.simulated_users import TrafficPlan\n"
@@ -278,6 +283,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_without_live_data_the_error_names_the_file_and_the_log(settings, tmp_path):
+    """Without the live data the process ends, and the check raises an error that quotes the missing file's name."""
     with simulated_users(
         release(), TRAFFIC, tmp_path / "none", settings=settings, gateway_url="http://127.0.0.1:9"
     ) as traffic:
@@ -288,6 +294,7 @@ def test_without_live_data_the_error_names_the_file_and_the_log(settings, tmp_pa
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:80", "https://127.0.0.1", "http://example.com"])
 def test_only_the_loopback_is_ever_loaded(settings, data, url):
+    """A gateway address that is not plain HTTP on the loopback is refused before any user starts."""
     with (
         pytest.raises(ValueError, match="loopback"),
         simulated_users(release(), TRAFFIC, data, settings=settings, gateway_url=url),
@@ -297,6 +304,7 @@ def test_only_the_loopback_is_ever_loaded(settings, data, url):
 
 @pytest.mark.parametrize(("broken", "decision"), [(False, Decision.PROMOTE), (True, Decision.ROLL_BACK)])
 def test_a_canary_over_real_http_ends_in_the_right_verdict(settings, data, gateway, broken, decision):
+    """A good candidate is promoted at 50 %, and a broken one is rolled back before that weight."""
     gateway.broken = broken
 
     def shift(weight: int) -> str:

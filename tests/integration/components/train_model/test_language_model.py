@@ -37,6 +37,7 @@ def tokenizer():  # type: ignore[no-untyped-def]
 
 
 def test_samples_are_what_the_chat_template_renders(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """A sample begins with the rendered prompt; its labels are the last answer, or all three with an end each."""
     row = next(row for row in ROWS if len(row.messages) == 5)
     prompt = [message.model_dump() for message in row.messages]
     rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
@@ -49,11 +50,13 @@ def test_samples_are_what_the_chat_template_renders(tokenizer) -> None:  # type:
 
 
 def test_digits_are_split_into_pairs(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """Numbers become tokens of two digits from the left, with the odd one last."""
     tokens = tokenizer.tokenize("order 48213 of 123456 at 7")
     assert [token for token in tokens if token.isdigit()] == ["48", "21", "3", "12", "34", "56", "7"]
 
 
 def test_a_saved_tokenizer_names_a_class_that_every_tool_knows(tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A saved tokenizer names the common class and, loaded again, gives the same tokens and the text back."""
     save_tokenizer(tokenizer, tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -64,6 +67,7 @@ def test_a_saved_tokenizer_names_a_class_that_every_tool_knows(tokenizer, tmp_pa
 
 
 def test_conversations_stay_well_below_two_hundred_tokens() -> None:
+    """With the default vocabulary no live conversation has 150 tokens or more."""
     texts = [text for row in ROWS for text in (*(message.content for message in row.messages), row.answer)]
     tokenizer = train_tokenizer(texts, TrainRecipe().vocabulary_size, 256)
     rows = generate(Split.LIVE, 300, 1)
@@ -71,6 +75,7 @@ def test_conversations_stay_well_below_two_hundred_tokens() -> None:
 
 
 def test_a_saved_model_loads_answers_greedily_and_is_whole(tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A saved model has all its parameters and, loaded again, answers greedily as well as was measured."""
     samples = encode_rows(ROWS[:40], tokenizer, all_answers=False, max_length_tokens=192)
     recipe = RECIPE.model_copy(update={"target_exact_match": 0.9})
     model, _ = train(
@@ -92,6 +97,7 @@ def test_a_saved_model_loads_answers_greedily_and_is_whole(tokenizer, tmp_path: 
 
 
 def test_two_runs_give_the_same_weights_whatever_the_threads(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Two runs of one recipe end with equal weights, with one thread or with a choice between two and one."""
     samples = encode_rows(ROWS, tokenizer, all_answers=True, max_length_tokens=192)
     data = TrainingData(samples, samples[:20], samples[:5])
     monkeypatch.setattr("components.train_model.training.PLANNED_ROWS", 100)
@@ -107,6 +113,7 @@ def test_two_runs_give_the_same_weights_whatever_the_threads(tokenizer, monkeypa
 
 
 def test_a_diverging_run_says_what_to_lower(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """A loss that is no number ends the run, and the message names the step and the setting to lower."""
     samples = encode_rows(ROWS[:20], tokenizer, all_answers=True, max_length_tokens=192)
     data = TrainingData([samples[0]], samples[:2], [])
     broken = type(samples[0])(samples[0].ids, (IGNORED,) * len(samples[0].ids))
@@ -120,18 +127,21 @@ def test_a_diverging_run_says_what_to_lower(tokenizer) -> None:  # type: ignore[
 
 
 def test_exact_match_needs_every_token(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """A model that was never trained, and so gets no answer whole, has an exact match of 0."""
     model = build_model(RECIPE, tokenizer)
     samples = encode_rows(ROWS[:5], tokenizer, all_answers=False, max_length_tokens=192)
     assert exact_match(model, samples, tokenizer.pad_token_id, "cpu") == 0.0
 
 
 def test_rounding_gives_bfloat16_values(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """After rounding, every parameter keeps its value through bfloat16."""
     model = build_model(RECIPE, tokenizer)
     round_to_bfloat16(model)
     assert all(torch.equal(parameter, parameter.to(torch.bfloat16).float()) for parameter in model.parameters())
 
 
 def test_every_pass_sees_all_samples(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    """A pass holds every sample once, in full batches but for the last, and the next pass has another order."""
     samples = encode_rows(ROWS[:21], tokenizer, all_answers=True, max_length_tokens=192)
     batches = list(islice(endless_batches(samples, 4, Random(1)), 12))
     assert sorted(sample.ids for batch in batches[:6] for sample in batch) == sorted(sample.ids for sample in samples)
@@ -141,10 +151,12 @@ def test_every_pass_sees_all_samples(tokenizer) -> None:  # type: ignore[no-unty
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 1.0), (0.5, 1.0), (0.75, 0.5), (1.0, 0.1), (7.0, 0.1)])
 def test_the_rate_is_flat_then_falls_to_a_tenth(fraction: float, expected: float) -> None:
+    """The rate is whole up to half of the run, then falls to a tenth at its end and stays there."""
     assert rate_fraction(fraction) == pytest.approx(expected)
 
 
 def test_the_fastest_number_of_threads_is_used_and_tried_again() -> None:
+    """Both numbers of threads are tried, the faster one is used, and a later trial notices that the other is faster."""
     before = torch.get_num_threads()
     try:
         choice = ThreadChoice((1, 2))

@@ -33,6 +33,7 @@ def _obtain(tmp_path: Path, source: dict[str, str]):  # type: ignore[no-untyped-
 
 
 def test_a_local_folder_is_checked_and_copied(tmp_path: Path) -> None:
+    """A local model folder is copied with an equal digest, and the report says that no training was done."""
     folder = write_tiny_llama(tmp_path / "weights")
     report = _obtain(tmp_path, {"path": "weights"})
     assert report.stop_reason is StopReason.SKIPPED
@@ -93,6 +94,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_damaged_folder_is_refused_by_the_file_at_fault(tmp_path: Path, fault: str) -> None:
+    """Each kind of damage is refused with the file at fault, and nothing is put out or left behind."""
     damage, says = FAULTS[fault]
     damage(write_tiny_llama(tmp_path / "weights"))
     with pytest.raises(SourceError, match=says):
@@ -102,6 +104,7 @@ def test_a_damaged_folder_is_refused_by_the_file_at_fault(tmp_path: Path, fault:
 
 
 def test_sharded_weights_are_counted_over_all_files(tmp_path: Path) -> None:
+    """Weights with an index count as many parameters as the same weights in one file."""
     folder = write_tiny_llama(tmp_path / "weights")
     whole = check_model_folder(folder)
     _shard(folder)
@@ -109,17 +112,20 @@ def test_sharded_weights_are_counted_over_all_files(tmp_path: Path) -> None:
 
 
 def test_a_weights_error_is_a_source_error_to_callers(tmp_path: Path) -> None:
+    """Checking a folder that is not there raises a weights error."""
     with pytest.raises(WeightsError):
         check_model_folder(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("source", ["owner/name", "owner/name@main", "owner/name@abc123", "name@" + COMMIT, ""])
 def test_a_hub_source_must_be_pinned(source: str) -> None:
+    """A hub source without owner, name and a full commit is refused, and the message asks for 40 hex digits."""
     with pytest.raises(SourceError, match="40 hex digits"):
         parse_pin(source)
 
 
 def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that is out of reach is an error that names the model and its commit, and suggests a path."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(SourceError, match=rf"expected owner/name at {COMMIT} from the model hub; .*use `source: .path"):
@@ -141,6 +147,7 @@ def test_a_hub_download_is_checked_like_a_folder(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_registered_version_is_fetched_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    """A version under a known alias arrives with its digest, and an alias that nobody set is refused by name."""
     folder = write_tiny_llama(tmp_path / "weights")
     settings = NexusSettings(home=tmp_path / "home")
     digest = digest_folder(folder)

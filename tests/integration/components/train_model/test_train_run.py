@@ -38,6 +38,7 @@ def _release(tmp_path: Path, **recipe: object):  # type: ignore[no-untyped-def]
 
 
 def test_three_steps_make_a_model_and_the_second_time_is_cached(tmp_path: Path) -> None:
+    """Data is prepared, validated and trained on; the run is reported, and a repetition gives the cached weights."""
     release = _release(tmp_path, max_seconds=20, target_exact_match=0.02)
     settings, record = NexusSettings(home=tmp_path / "home"), ReleaseRecord(tmp_path / "record")
     prepare(release, tmp_path / "data", settings=settings, record=record)
@@ -58,6 +59,7 @@ def test_three_steps_make_a_model_and_the_second_time_is_cached(tmp_path: Path) 
 
 
 def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt while the model is saved leaves no output, no cache entry and no temporary folder."""
     release = _release(tmp_path, max_seconds=1)
     settings, record = NexusSettings(home=tmp_path / "home"), ReleaseRecord(tmp_path / "record")
     prepare(release, tmp_path / "data", settings=settings, record=record)
@@ -76,6 +78,7 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_rows_that_all_exceed_the_window_are_an_error(tmp_path: Path) -> None:
+    """When no row fits the window, the error says which setting to raise."""
     release = _release(tmp_path, max_length_tokens=16)
     settings, record = NexusSettings(home=tmp_path / "home"), ReleaseRecord(tmp_path / "record")
     prepare(release, tmp_path / "data", settings=settings, record=record)

@@ -57,6 +57,7 @@ def _broken(tmp_path: Path, rows: dict[Split, list[DataRow]], **body: Any) -> tu
 
 
 def test_a_whole_set_passes_and_the_second_time_comes_from_the_cache(tmp_path: Path) -> None:
+    """A good set passes with its rows and digest recorded, and a repetition gives the same report from the cache."""
     report, record = _validate(tmp_path, GOOD)
     assert report.broken == ()
     assert report.rows == {Split.TRAIN: 10, Split.CALIBRATION: 4, Split.EVALUATION: 10}
@@ -68,6 +69,7 @@ def test_a_whole_set_passes_and_the_second_time_comes_from_the_cache(tmp_path: P
 
 
 def test_data_docs_stand_in_the_record_and_load_nothing(tmp_path: Path) -> None:
+    """The record's index links two pages a split, all of which exist, and no page loads anything from elsewhere."""
     report, record = _validate(tmp_path, GOOD)
     index = record.folder / str(report.data_docs)
     links = re.findall(r'href="((?:validations|expectations)/[^"]+)"', index.read_text())
@@ -162,6 +164,7 @@ KINDS = {
 
 @pytest.mark.parametrize("rule", KINDS)
 def test_each_kind_of_broken_rule_is_found_alone_with_its_row(tmp_path: Path, rule: str) -> None:
+    """One bad row breaks its rule in its split alone, and is counted and quoted with personal data masked."""
     split, rows, body, example, found = KINDS[rule]
     expected_extra = {"duplicates", "prompt-length"} if rule == "answer-length" else {"answer-length"}
     broken = [
@@ -173,6 +176,7 @@ def test_each_kind_of_broken_rule_is_found_alone_with_its_row(tmp_path: Path, ru
 
 
 def test_too_few_intents_are_found(tmp_path: Path) -> None:
+    """A split with fewer intents than it must have breaks that rule, with both numbers."""
     record = ReleaseRecord(tmp_path / "record")
     limits = {**LIMITS, "min_intents": 2}
     contract = make_contract(splits={"train": limits})
@@ -191,6 +195,7 @@ def test_too_few_intents_are_found(tmp_path: Path) -> None:
 
 
 def test_everything_broken_is_listed_at_once_published_and_shown_masked(tmp_path: Path) -> None:
+    """All broken rules are raised together and recorded; nothing is put out, and no page shows personal data."""
     data = write_splits(tmp_path / "data", _replaced(Split.EVALUATION, 0, make_row(90, "Call 010-1234-5678 now")))
     with split_file(data, Split.TRAIN).open("a") as file:
         file.write(json.dumps({"id": "x"}) + "\n")
@@ -211,6 +216,7 @@ def test_everything_broken_is_listed_at_once_published_and_shown_masked(tmp_path
 
 
 def test_allowed_shares_are_allowed_exactly(tmp_path: Path) -> None:
+    """One leaked row passes where one is allowed, and two break the rule."""
     rows = _replaced(Split.EVALUATION, 2, make_row(90, "What about topic number 21?"))
     report, _ = _validate(tmp_path, rows, max_leaked_rows=1)
     assert report.broken == ()

@@ -23,10 +23,12 @@ KNOWN = "The gold card costs 30 EUR a year."
     ],
 )
 def test_answers_are_checked(answer, exact, format_failure, refusal):
+    """An answer is exact, malformed, a refusal or none of them, whatever white space stands around it."""
     check = check_answer(answer, KNOWN)
     assert (check.exact_match, check.format_failure, check.refusal) == (exact, format_failure, refusal)
 
 
 def test_an_answer_ends_like_a_sentence_only_where_the_known_one_does():
+    """A missing full stop is a format failure only when the known answer has one."""
     assert not check_answer("42", "42").format_failure
     assert check_answer("42", "42.").format_failure

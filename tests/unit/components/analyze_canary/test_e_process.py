@@ -48,6 +48,7 @@ def test_a_difference_within_the_margin_never_makes_wealth_grow_on_average(histo
 
 @given(DIFFERENCES, MARGINS, SHARES)
 def test_a_difference_beyond_the_margin_never_makes_safe_wealth_grow_on_average(history, margin, share):
+    """After any history, the safe side's expected factor is at most 1 when the mean difference reaches the margin."""
     bets = DifferenceBets(margin, "at-least")
     for value in history:
         bets.update(value)
@@ -58,6 +59,7 @@ def test_a_difference_beyond_the_margin_never_makes_safe_wealth_grow_on_average(
 
 @given(DIFFERENCES, MARGINS, st.sampled_from(["at-most", "at-least"]))
 def test_no_difference_ever_ruins_the_gambler(history, margin, null):
+    """After any history no next difference takes all the wealth, and its logarithm stays finite."""
     bets = DifferenceBets(margin, null)
     for value in history:
         bets.update(value)
@@ -67,6 +69,7 @@ def test_no_difference_ever_ruins_the_gambler(history, margin, null):
 
 @given(COINS, LIMITS, SHARES)
 def test_a_proportion_on_the_nulls_side_never_makes_wealth_grow_on_average(history, limit, share):
+    """After any history, a coin whose chance obeys the null has an expected factor of at most 1 and ruins nobody."""
     for null, chance in (("at-most", share * limit), ("at-least", limit + share * (1 - limit))):
         bets = ProportionBets(limit, null)
         for value in history:
@@ -78,6 +81,7 @@ def test_a_proportion_on_the_nulls_side_never_makes_wealth_grow_on_average(histo
 
 @pytest.mark.parametrize("margin", [0.0, 0.05, 0.1])
 def test_at_the_margin_a_test_that_is_looked_at_always_errs_in_at_most_alpha_of_the_runs(margin):
+    """At the margin, a look after every pair alarms in at most 5 % of 200 runs, plus two standard errors."""
     random = np.random.default_rng(7)
     alarms = 0
     runs = 200
@@ -93,6 +97,7 @@ def test_at_the_margin_a_test_that_is_looked_at_always_errs_in_at_most_alpha_of_
 
 
 def test_evidence_grows_without_bound_when_the_null_is_wrong():
+    """Three hundred differences against the null multiply the wealth of either bet more than a millionfold."""
     harm, safe = DifferenceBets(0.1, "at-most"), DifferenceBets(0.1, "at-least")
     for index in range(300):
         harm.update(1 if index % 2 else 0)
@@ -102,17 +107,20 @@ def test_evidence_grows_without_bound_when_the_null_is_wrong():
 
 
 def test_nothing_seen_is_no_evidence():
+    """Bets that have seen nothing have a logarithmic wealth of exactly 0, each of them."""
     assert DifferenceBets(0.1, "at-most").log_wealth == 0
     assert ProportionBets(0.5, "at-most", 3).log_wealth.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, -0.1, 1.1])
 def test_a_limit_that_nothing_can_cross_is_refused(limit):
+    """A limit that is not strictly between 0 and 1 is refused."""
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         ProportionBets(limit, "at-most")
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0])
 def test_a_margin_that_is_none_is_refused(margin):
+    """A negative margin, or one that no difference can exceed, is refused."""
     with pytest.raises(ValueError, match="margin"):
         DifferenceBets(margin, "at-most")

@@ -43,6 +43,7 @@ def states(judge: Judge) -> dict[str, MetricState]:
 
 
 def test_without_data_nothing_is_promoted_widened_or_harmed():
+    """A judge that has seen nothing promotes, widens and blames nothing, and has no value for any metric."""
     judge = Judge(plan())
     assert not judge.may_promote
     assert not judge.may_widen(to_last=False)
@@ -51,6 +52,7 @@ def test_without_data_nothing_is_promoted_widened_or_harmed():
 
 
 def test_equal_sides_are_promoted_once_every_required_metric_is_safe():
+    """Equal sides are not promoted on 20 pairs, and are on 140, when every metric is safe."""
     judge = feed(Judge(plan()), 20)
     assert not judge.may_promote
     feed(judge, 120, start=40)
@@ -60,6 +62,7 @@ def test_equal_sides_are_promoted_once_every_required_metric_is_safe():
 
 
 def test_wrong_answers_are_harm_and_swapped_inputs_are_not():
+    """Wrong answers of the candidate are harm to quality alone, and the baseline's make the candidate safe."""
     wrong = {"candidate_right": lambda number: number % 4 == 1}
     judge = feed(Judge(plan()), 100, **wrong)
     assert [metric.name for metric in judge.harmed] == ["exact_match"]
@@ -70,6 +73,7 @@ def test_wrong_answers_are_harm_and_swapped_inputs_are_not():
 
 
 def test_harm_stays_harm_after_the_candidate_recovers():
+    """A metric that showed harm keeps it through 400 good pairs, and the candidate is not promoted."""
     judge = feed(Judge(plan()), 60, candidate_right=lambda number: False)
     feed(judge, 400, start=120)
     assert states(judge)["exact_match"] is MetricState.HARM
@@ -77,6 +81,7 @@ def test_harm_stays_harm_after_the_candidate_recovers():
 
 
 def test_a_request_without_an_answer_is_an_error_and_nothing_else():
+    """Failed requests are harm by the error rate, and count for neither quality nor latency."""
     judge = feed(Judge(plan()), 60, outcome=Outcome.UPSTREAM_ERROR, status=502)
     evidence = {one.metric.name: one for one in judge.state()}
     assert evidence["error"].state is MetricState.HARM
@@ -86,6 +91,7 @@ def test_a_request_without_an_answer_is_an_error_and_nothing_else():
 
 
 def test_answers_without_labels_never_make_quality_safe():
+    """Four hundred answers without labels leave quality open, so nothing is promoted or widened."""
     judge = Judge(plan(EXACT))
     for number in range(400):
         for arrival in arrivals(observation(number, SIDES[number % 2])):
@@ -96,12 +102,14 @@ def test_answers_without_labels_never_make_quality_safe():
 
 
 def test_latencies_count_only_for_streamed_answers():
+    """An answer that was not streamed adds no time to first token to its side."""
     judge = feed(Judge(plan(TTFT)), 50, streamed=False)
     assert judge.state()[0].n_candidate == 0
     assert judge.state()[0].n_baseline == 50
 
 
 def test_a_metric_that_is_not_required_can_stop_and_cannot_hold_back():
+    """An optional metric without data does not delay a promotion, and with harm it prevents it."""
     tail = {**TTFT, "required": False}
     calm = feed(Judge(plan(ERROR, tail)), 90, streamed=False)
     assert calm.may_promote
@@ -112,12 +120,14 @@ def test_a_metric_that_is_not_required_can_stop_and_cannot_hold_back():
 
 
 def test_the_error_of_stopping_is_split_over_the_metrics_and_that_of_promoting_is_not():
+    """With three metrics the harm threshold is 3 over alpha, and the safe one stays at 1 over alpha."""
     evidence = Judge(plan()).state()
     assert {one.log10_harm_threshold for one in evidence} == {math.log10(3 / 0.05)}
     assert {one.log10_safe_threshold for one in evidence} == {math.log10(1 / 0.05)}
 
 
 def test_a_candidate_whose_requests_go_missing_is_not_promoted_until_they_turn_up():
+    """A promotion is withheld while the candidate lacks requests that the baseline has, and allowed afterwards."""
     judge = feed(Judge(plan(ERROR)), 90)
     assert judge.may_promote
     for number in range(1000, 1150):
@@ -129,6 +139,7 @@ def test_a_candidate_whose_requests_go_missing_is_not_promoted_until_they_turn_u
 
 
 def test_more_users_do_not_meet_a_candidate_that_leans_to_harm():
+    """Evidence that leans to harm, though it is not yet harm, keeps the weight from growing."""
     judge = feed(Judge(plan()), 12, candidate_right=lambda number: number % 6 == 1)
     assert judge.harmed == []
     assert not judge.may_widen(to_last=False)
@@ -136,6 +147,7 @@ def test_more_users_do_not_meet_a_candidate_that_leans_to_harm():
 
 
 def test_the_last_step_needs_evidence_that_leans_to_safety():
+    """The last step is open only to a candidate whose evidence for safety is not negative."""
     judge = feed(Judge(plan(EXACT)), 10, candidate_right=lambda number: number > 2)
     assert not judge.may_widen(to_last=True) or judge.state()[0].log10_e_safe >= 0
 
@@ -145,12 +157,14 @@ def test_the_last_step_needs_evidence_that_leans_to_safety():
     [(ERROR, 0.05), (EXACT, 0.35), (TTFT, None), ({**ERROR, "margin": 0.0}, None), ({**ERROR, "margin": 1.0}, None)],
 )
 def test_a_first_release_is_held_to_absolute_limits(metric, limit):
+    """A rate's limit comes from its margin and the quality gate; a metric without a usable limit has none."""
     gates = Gates(quality=QualityGate(min_exact_match=0.75))
     assert absolute_limit(CanaryMetric.model_validate(metric), gates) == (limit and pytest.approx(limit))
     assert absolute_limit(CanaryMetric.model_validate(EXACT), Gates()) is None
 
 
 def test_a_first_release_is_judged_without_a_baseline():
+    """A good first release is promoted on its rates alone, with latency left unjudged, and a bad one is not."""
     gates = Gates(quality=QualityGate(min_exact_match=0.75))
     good, bad = Judge(plan(), first_release=gates), Judge(plan(), first_release=gates)
     for number in range(100):
@@ -169,6 +183,7 @@ def test_a_first_release_is_judged_without_a_baseline():
 
 
 def test_the_trail_says_how_evidence_grew_and_stays_short():
+    """Each trail holds 100 to 200 points in order, and its last one is the evidence that is reported."""
     judge = feed(Judge(plan()), 500)
     for one in judge.state():
         numbers = [point.candidate_requests for point in one.trail]
@@ -178,6 +193,7 @@ def test_the_trail_says_how_evidence_grew_and_stays_short():
 
 
 def test_only_a_candidates_answer_counts_for_a_step():
+    """A step counts the first arrival of a candidate's answer, and no failure, label or baseline request."""
     failed = next(arrivals(observation(1, outcome=Outcome.UPSTREAM_ERROR)))
     request = observation(2)
     first, second = arrivals(request, 1, label(request))
@@ -186,6 +202,7 @@ def test_only_a_candidates_answer_counts_for_a_step():
 
 
 def test_every_metric_of_the_contract_has_a_value():
+    """The metrics that can be measured are exactly those that the contract lets a plan name."""
     names = CanaryMetric.model_fields["name"].annotation.__args__
     assert set(names) == METRIC_NAMES
 
@@ -210,4 +227,5 @@ def test_evidence_depends_on_the_sequence_alone(requests, cut):
 
 
 def test_a_judge_without_a_required_metric_never_promotes():
+    """A plan whose only metric is optional never promotes, however good the data."""
     assert not feed(Judge(plan({**ERROR, "required": False})), 120).may_promote

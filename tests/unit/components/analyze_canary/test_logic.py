@@ -95,6 +95,7 @@ class World:
 
 
 def test_a_good_candidate_takes_every_step_and_is_promoted(tmp_path):
+    """A good candidate goes through 5, 25 and 50 % with a commit each, and its recorded verdict says why."""
     world = World(tmp_path)
     verdict = world.analyze()
     assert verdict.decision is Decision.PROMOTE
@@ -108,6 +109,7 @@ def test_a_good_candidate_takes_every_step_and_is_promoted(tmp_path):
 
 
 def test_a_harmful_candidate_is_rolled_back_before_the_last_step(tmp_path):
+    """A candidate with wrong answers is rolled back below 50 %, on the one metric that shows harm."""
     verdict = World(tmp_path, right=lambda number: number % 4 == 1).analyze()
     assert verdict.decision is Decision.ROLL_BACK
     assert verdict.max_weight_percent < 50
@@ -116,12 +118,14 @@ def test_a_harmful_candidate_is_rolled_back_before_the_last_step(tmp_path):
 
 
 def test_a_candidate_that_only_fails_is_rolled_back_without_one_answer(tmp_path):
+    """A candidate whose every request fails is rolled back at the first step."""
     verdict = World(tmp_path, outcome=Outcome.UPSTREAM_ERROR).analyze()
     assert verdict.decision is Decision.ROLL_BACK
     assert verdict.max_weight_percent == 5
 
 
 def test_no_traffic_is_never_a_pass_and_holds_the_weight(tmp_path):
+    """Without traffic the verdict is inconclusive, the weight stays at the first step and the reason says so."""
     world = World(tmp_path, silent=True)
     verdict = world.analyze()
     assert verdict.decision is Decision.INCONCLUSIVE
@@ -131,6 +135,7 @@ def test_no_traffic_is_never_a_pass_and_holds_the_weight(tmp_path):
 
 
 def test_missing_labels_are_never_a_pass(tmp_path):
+    """With the labels lost, the verdict is inconclusive and names the metric that they were for."""
     world = World(tmp_path)
     world.spool.labels = tmp_path / "lost.jsonl"
     verdict = world.analyze(release=world.release(max_seconds=15.0))
@@ -141,6 +146,7 @@ def test_missing_labels_are_never_a_pass(tmp_path):
 
 @pytest.mark.parametrize("kill_at", [8, 40, 120, 160])
 def test_a_killed_analysis_goes_on_at_its_step_and_decides_the_same(tmp_path, kill_at):
+    """A killed analysis resumes at the weight that Git holds and comes to the same decision, with no evidence lost."""
     whole = World(tmp_path / "whole")
     expected = whole.analyze()
     world = World(tmp_path / "killed")
@@ -158,6 +164,7 @@ def test_a_killed_analysis_goes_on_at_its_step_and_decides_the_same(tmp_path, ki
 
 
 def test_the_record_knows_the_step_where_git_was_not_asked(tmp_path):
+    """Without a weight from Git, a killed analysis resumes at the last step in its record."""
     world = World(tmp_path)
     world.kill_at = 120
     with pytest.raises(Killed):
@@ -182,6 +189,7 @@ def test_all_evidence_of_a_killed_analysis_is_kept(tmp_path):
 
 
 def test_a_verdict_is_given_once_and_an_undecided_one_is_taken_up_again(tmp_path):
+    """An inconclusive analysis may run again to a promotion; a decided one returns its verdict and shifts nothing."""
     world = World(tmp_path, silent=True)
     assert world.analyze().decision is Decision.INCONCLUSIVE
     world.silent = False
@@ -193,6 +201,7 @@ def test_a_verdict_is_given_once_and_an_undecided_one_is_taken_up_again(tmp_path
 
 
 def test_a_first_release_is_judged_by_absolute_gates_and_says_so(tmp_path):
+    """A first release takes all the traffic at once, is judged without a baseline, and states its absolute limit."""
     world = World(tmp_path, first=True)
     verdict = world.analyze()
     assert verdict.decision is Decision.PROMOTE
@@ -205,10 +214,12 @@ def test_a_first_release_is_judged_by_absolute_gates_and_says_so(tmp_path):
 
 
 def test_a_bad_first_release_is_rolled_back(tmp_path):
+    """A first release whose every answer is wrong is rolled back."""
     assert World(tmp_path, first=True, right=lambda number: False).analyze().decision is Decision.ROLL_BACK
 
 
 def test_a_plan_that_could_never_promote_is_refused_before_any_shift(tmp_path):
+    """A plan without a required metric, or without one that a first release has a limit for, shifts nothing."""
     world = World(tmp_path)
     with pytest.raises(CanaryPlanError, match="at least one required metric"):
         world.analyze(release=world.release([{**METRICS[0], "required": False}]))
@@ -220,6 +231,7 @@ def test_a_plan_that_could_never_promote_is_refused_before_any_shift(tmp_path):
 
 
 def test_a_comparison_without_a_baseline_is_refused(tmp_path):
+    """A deployment with a stable service and no baseline is refused, and the message asks for the clone."""
     world = World(tmp_path)
     lacking = world.deployment().model_copy(update={"baseline_service": None})
     with pytest.raises(CanaryPlanError, match="same-age clone"):
@@ -227,6 +239,7 @@ def test_a_comparison_without_a_baseline_is_refused(tmp_path):
 
 
 def test_progress_is_said_at_most_once_a_second(tmp_path):
+    """Progress events come at most once a second, and their fractions lie within 0 and 1 and never fall."""
     world = World(tmp_path)
     verdict = world.analyze()
     said = [event for event in world.record.events() if event.kind == "progress"]

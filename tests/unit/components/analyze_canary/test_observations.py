@@ -27,17 +27,20 @@ def ids(arrivals) -> list[str]:
 
 
 def test_nothing_written_yet_is_no_arrival(tmp_path):
+    """A spool folder and a label file that do not exist yet give no arrivals and no error."""
     empty = ObservationReader(tmp_path / "none", tmp_path / "none" / "labels.jsonl", RELEASE_ID)
     assert empty.poll(LATER) == []
 
 
 def test_requests_arrive_in_the_order_in_which_they_ended(spool):
+    """A long request that was written first arrives after a shorter one that ended before it."""
     spool.write(observation(1, total_ms=9000.0))
     spool.write(observation(2))
     assert ids(reader(spool).poll(LATER)) == ["request-2", "request-1"]
 
 
 def test_a_request_is_held_back_until_earlier_ones_must_have_been_written(spool):
+    """A request arrives once, and only when the hold time has passed since its end."""
     following = reader(spool)
     request = observation(1, total_ms=500.0)
     spool.write(request)
@@ -47,6 +50,7 @@ def test_a_request_is_held_back_until_earlier_ones_must_have_been_written(spool)
 
 
 def test_a_label_follows_its_request_whichever_was_written_first(spool):
+    """Labels arrive after their requests with the same numbers, even when a label was written first."""
     first, second = observation(1), observation(2)
     spool.raw(spool.labels, label(first).model_dump_json() + "\n")
     following = reader(spool)
@@ -59,6 +63,7 @@ def test_a_label_follows_its_request_whichever_was_written_first(spool):
 
 
 def test_an_answer_without_a_label_holds_later_labels_back_for_a_bounded_time(spool):
+    """A missing label delays later ones until the waiting time is over, and is then counted as unlabelled."""
     silent, loud = observation(1), observation(2)
     spool.write(silent)
     spool.write(loud, label(loud))
@@ -71,12 +76,14 @@ def test_an_answer_without_a_label_holds_later_labels_back_for_a_bounded_time(sp
 
 
 def test_a_label_that_came_too_late_never_counts_so_that_a_rerun_sees_the_same(spool):
+    """A label dated after the waiting time is ignored, though it is there when the file is read."""
     request = observation(1)
     spool.write(request, label(request, ts=request.ts + 0.05 + LABEL_WAIT_SECONDS + 1))
     assert ids(reader(spool).poll(LATER)) == ["request-1"]
 
 
 def test_a_request_written_twice_counts_once(spool):
+    """A repeated line brings neither a second arrival nor a second count."""
     spool.write(observation(1), label(observation(1)))
     spool.write(observation(1), label(observation(1)))
     following = reader(spool)
@@ -85,6 +92,7 @@ def test_a_request_written_twice_counts_once(spool):
 
 
 def test_other_releases_are_left_out_and_the_stable_side_is_only_counted(spool):
+    """Other releases' requests are ignored, and the stable side's count towards totals and users alone."""
     spool.write(observation(1, release_id="support-assistant-other"))
     spool.write(observation(2, release_id=None, user_hash=RELEASE_ID))
     spool.write(observation(3, Side.STABLE))
@@ -99,6 +107,7 @@ def test_other_releases_are_left_out_and_the_stable_side_is_only_counted(spool):
 
 @pytest.mark.parametrize("outcome", [Outcome.CLIENT_DISCONNECT, Outcome.REJECTED])
 def test_what_clients_gave_up_or_the_gateway_refused_is_counted_and_not_judged(spool, outcome):
+    """A disconnected or rejected request never arrives, but is counted, and its user has met the candidate."""
     spool.write(observation(1, outcome=outcome))
     following = reader(spool)
     assert following.poll(LATER) == []
@@ -108,6 +117,7 @@ def test_what_clients_gave_up_or_the_gateway_refused_is_counted_and_not_judged(s
 
 
 def test_errors_are_judged_and_wait_for_no_label(spool):
+    """A failed request arrives without a label and does not hold back the labels after it."""
     failed, answered = observation(1, outcome=Outcome.UPSTREAM_TIMEOUT), observation(2)
     spool.write(failed)
     spool.write(answered, label(answered))
@@ -115,6 +125,7 @@ def test_errors_are_judged_and_wait_for_no_label(spool):
 
 
 def test_broken_lines_are_counted_and_do_no_harm(spool):
+    """Unreadable lines among the observations and labels are counted, and the good ones around them arrive."""
     spool.write(observation(1))
     spool.raw(spool.file, "no json\n")
     spool.raw(spool.file, '{"release_id": "' + RELEASE_ID + '"}\n')
@@ -127,6 +138,7 @@ def test_broken_lines_are_counted_and_do_no_harm(spool):
 
 
 def test_half_a_line_waits_for_its_other_half(spool):
+    """A line that is still being written is neither an arrival nor broken until it is whole."""
     line = observation(1).model_dump_json() + "\n"
     following = reader(spool)
     spool.raw(spool.file, line[:40])

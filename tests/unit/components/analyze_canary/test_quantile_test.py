@@ -68,6 +68,7 @@ def test_the_cell_of_the_truth_is_never_a_winning_bet(history, baseline, candida
 
 
 def test_the_grid_covers_every_latency_in_steps_of_three_percent():
+    """The edges run from 0 to infinity, by one constant ratio from 0.1 ms to beyond two minutes."""
     assert EDGES[0] == 0
     assert EDGES[-1] == math.inf
     assert EDGES[1] == 0.1
@@ -89,6 +90,7 @@ def draw(median: float, count: int = 150, seed: int = 1) -> list[float]:
 
 
 def test_no_data_and_one_side_alone_are_no_evidence():
+    """Without data the evidence is exactly 0, and huge latencies of the candidate alone do not raise it."""
     test = QuantileTest(0.5, 1.5)
     assert (test.log_e_harm, test.log_e_safe) == (0, 0)
     for value in draw(1e9):
@@ -98,6 +100,7 @@ def test_no_data_and_one_side_alone_are_no_evidence():
 
 
 def test_a_slow_candidate_is_harm_and_the_same_inputs_swapped_are_safe():
+    """A candidate over three times as slow shows harm alone; with the sides swapped it shows safety alone."""
     fast, slow = draw(60, seed=1), draw(200, seed=2)
     harmed, swapped = run(fast, slow), run(slow, fast)
     assert harmed.log_e_harm >= ALARM > harmed.log_e_safe
@@ -105,6 +108,7 @@ def test_a_slow_candidate_is_harm_and_the_same_inputs_swapped_are_safe():
 
 
 def test_equal_sides_are_safe():
+    """Two samples of one distribution show safety and no harm."""
     test = run(draw(60, seed=3), draw(60, seed=4))
     assert test.log_e_safe >= ALARM
     assert test.log_e_harm <= 0
@@ -112,6 +116,7 @@ def test_equal_sides_are_safe():
 
 @pytest.mark.parametrize("value", [0.2, 1.0, 60.0, 100_000.0])
 def test_latencies_that_are_all_equal_are_safe(value):
+    """One constant latency on both sides shows safety, anywhere on the grid."""
     test = run([value] * 60, [value] * 60)
     assert test.log_e_safe >= ALARM
     assert test.log_e_harm <= 0
@@ -119,12 +124,14 @@ def test_latencies_that_are_all_equal_are_safe(value):
 
 @pytest.mark.parametrize("value", [0.0, 1e7])
 def test_latencies_outside_the_grid_show_nothing(value):
+    """Latencies of 0 or beyond the grid's last finite edge reach neither alarm."""
     test = run([value] * 60, [value] * 60)
     assert test.log_e_safe < ALARM
     assert test.log_e_harm < ALARM
 
 
 def test_a_slow_tail_is_seen_by_a_high_quantile_and_not_by_the_median():
+    """A slow third of the answers is harm at the 0.9 quantile, and not at the median."""
     random = np.random.default_rng(5)
     tail = [10 * value if random.random() < 0.3 else value for value in draw(60, 300, seed=6)]
     baseline = draw(60, 300, seed=7)
@@ -134,6 +141,7 @@ def test_a_slow_tail_is_seen_by_a_high_quantile_and_not_by_the_median():
 
 @pytest.mark.timeout(60)
 def test_at_the_allowed_ratio_a_test_that_is_looked_at_always_errs_in_at_most_alpha_of_the_runs():
+    """At exactly the allowed ratio, a look after every pair alarms in at most 4 of 40 seeded runs."""
     runs, alarms = 40, 0
     for seed in range(runs):
         test = QuantileTest(0.5, 1.5)
@@ -148,5 +156,6 @@ def test_at_the_allowed_ratio_a_test_that_is_looked_at_always_errs_in_at_most_al
 
 
 def test_a_ratio_that_is_none_is_refused():
+    """A ratio of 0 is refused, and the message asks for a positive one."""
     with pytest.raises(ValueError, match="positive ratio"):
         QuantileTest(0.5, 0)

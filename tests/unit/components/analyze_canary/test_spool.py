@@ -15,6 +15,7 @@ def append(path, text):
 
 
 def test_lines_are_read_once_as_files_grow_and_appear(folder):
+    """Every line is returned once, from files that grow and from files that appear later."""
     tail = SpoolTail(folder, "*.jsonl*")
     assert tail.read() == []
     append(folder / "a.jsonl", '{"n":1}\n{"n":2}\n')
@@ -26,6 +27,7 @@ def test_lines_are_read_once_as_files_grow_and_appear(folder):
 
 
 def test_rotation_by_renaming_loses_and_repeats_nothing(folder):
+    """After a rotation the rest of the renamed file and the whole new one are read, each line once."""
     tail = SpoolTail(folder, "*.jsonl*")
     append(folder / "a.jsonl", '{"n":1}\n')
     tail.read()
@@ -36,6 +38,7 @@ def test_rotation_by_renaming_loses_and_repeats_nothing(folder):
 
 
 def test_a_file_that_was_replaced_by_a_shorter_one_is_read_from_its_start(folder):
+    """A file that is shorter than what was read of it is read again from its start."""
     tail = SpoolTail(folder, "*.jsonl")
     append(folder / "a.jsonl", '{"n":1}\n{"n":2}\n')
     tail.read()
@@ -44,6 +47,7 @@ def test_a_file_that_was_replaced_by_a_shorter_one_is_read_from_its_start(folder
 
 
 def test_empty_lines_are_nothing_and_other_text_is_broken(folder):
+    """Empty lines pass silently, and lines that are no JSON object are left out and counted."""
     tail = SpoolTail(folder, "*.jsonl")
     append(folder / "a.jsonl", '\n[1]\ntext\n{"n":1\n{"n":1}\n')
     assert tail.read() == [b'{"n":1}']
@@ -51,6 +55,7 @@ def test_empty_lines_are_nothing_and_other_text_is_broken(folder):
 
 
 def test_lines_of_others_are_skipped(folder):
+    """Lines without the wanted text are left out, and do not count as broken."""
     tail = SpoolTail(folder, "*.jsonl")
     append(folder / "a.jsonl", '{"r":"mine"}\n{"r":"other"}\n')
     assert tail.read(containing=b"mine") == [b'{"r":"mine"}']
@@ -58,6 +63,7 @@ def test_lines_of_others_are_skipped(folder):
 
 
 def test_files_longer_than_a_chunk_and_lines_longer_than_one_are_got_over(folder, monkeypatch):
+    """A file of several chunks is read whole; only a line longer than a chunk is lost, and counted."""
     monkeypatch.setattr(module, "_CHUNK_BYTES", 16)
     tail = SpoolTail(folder, "*.jsonl")
     append(folder / "a.jsonl", '{"n":1}\n' * 5 + '{"' + "x" * 40 + '"}\n' + '{"n":2}\n')
@@ -66,6 +72,7 @@ def test_files_longer_than_a_chunk_and_lines_longer_than_one_are_got_over(folder
 
 
 def test_a_file_that_cannot_be_read_is_an_error(folder):
+    """What cannot be read raises its OSError, and is not passed over."""
     (folder / "a.jsonl").mkdir()
     with pytest.raises(OSError, match="directory"):
         SpoolTail(folder, "*.jsonl").read()

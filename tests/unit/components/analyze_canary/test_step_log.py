@@ -9,6 +9,7 @@ def make(tmp_path, release_id=RELEASE):
 
 
 def test_steps_outlive_the_process_and_entering_again_keeps_the_start(tmp_path):
+    """A successor reads the same steps, and entering the current one again changes neither its commit nor its start."""
     log = make(tmp_path)
     log.enter(5, lambda weight: f"commit-{weight}", Clock(now=lambda: 100.0))
     log.enter(25, lambda weight: f"commit-{weight}", Clock(now=lambda: 200.0))
@@ -19,6 +20,7 @@ def test_steps_outlive_the_process_and_entering_again_keeps_the_start(tmp_path):
 
 
 def test_the_weight_of_a_moment_is_that_of_the_newest_step_before_it(tmp_path):
+    """A moment has the weight of the last step begun by then, and of the first step when it is earlier still."""
     log = make(tmp_path)
     for weight, moment in ((5, 100.0), (25, 200.0), (50, 300.0)):
         log.enter(weight, str, Clock(now=lambda moment=moment: moment))
@@ -26,5 +28,6 @@ def test_the_weight_of_a_moment_is_that_of_the_newest_step_before_it(tmp_path):
 
 
 def test_another_releases_steps_are_not_taken_over(tmp_path):
+    """A release that finds another release's steps in the record starts with none."""
     make(tmp_path).enter(5, str, Clock())
     assert make(tmp_path, "support-assistant-2").steps == ()

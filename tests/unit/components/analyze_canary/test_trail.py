@@ -11,11 +11,13 @@ def point(number: int) -> EvidencePoint:
 
 
 def test_no_points_are_an_empty_trail():
+    """A trail to which nothing was added has no points."""
     assert Trail().points() == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 199, 200, 201, 5000])
 def test_a_trail_is_short_in_order_and_keeps_its_ends(count):
+    """However many points come, at most the maximum stay, in order, with the first and the last among them."""
     trail = Trail()
     for number in range(count):
         trail.add(point(number))
@@ -27,6 +29,7 @@ def test_a_trail_is_short_in_order_and_keeps_its_ends(count):
 
 @given(st.integers(400, 2000))
 def test_a_long_trail_keeps_at_least_half_its_points(count):
+    """Thinning out never leaves fewer than half of the points that a trail may hold."""
     trail = Trail()
     for number in range(count):
         trail.add(point(number))

@@ -21,6 +21,7 @@ ROWS = [row("one", 1), row("another", 1), row("two", 2), row("three", 3)]
 
 
 def test_the_seed_alone_decides_and_a_restart_goes_on_in_the_sequence():
+    """A start at position 25 continues the same sequence, and another seed gives another one."""
     whole = list(islice(Population(ROWS, TRAFFIC).asks(), 60))
     assert list(islice(Population(ROWS, TRAFFIC).asks(25), 35)) == whole[25:]
     other = TRAFFIC.model_copy(update={"seed": 12})
@@ -28,6 +29,7 @@ def test_the_seed_alone_decides_and_a_restart_goes_on_in_the_sequence():
 
 
 def test_rate_shares_and_users_are_those_of_the_plan():
+    """Over 2,000 requests the rate, the streamed and multi-turn shares and the number of users match the plan."""
     asks = list(islice(Population(ROWS, TRAFFIC).asks(), 2000))
     several = [ask for ask in asks if ask.row.id in {"two", "three"}]
     assert sum(ask.gap_seconds for ask in asks) / len(asks) == pytest.approx(1 / 20, rel=0.1)
@@ -38,11 +40,13 @@ def test_rate_shares_and_users_are_those_of_the_plan():
 
 @pytest.mark.parametrize(("rows", "fraction"), [([], 0.4), (ROWS[:2], 0.4), (ROWS[2:], 0.4), (ROWS[:2], 1.0)])
 def test_missing_kinds_of_conversations_are_refused(rows, fraction):
+    """A plan that asks for a kind of conversation that no row has is refused by its setting's name."""
     with pytest.raises(TrafficError, match="multi_turn_fraction"):
         Population(rows, TRAFFIC.model_copy(update={"multi_turn_fraction": fraction}))
 
 
 @pytest.mark.parametrize(("rows", "fraction"), [(ROWS[:2], 0.0), (ROWS[2:], 1.0)])
 def test_one_kind_is_enough_when_only_that_is_asked(rows, fraction):
+    """With a fraction of 0 or 1, rows of the one kind suffice, and all of them are asked."""
     population = Population(rows, TRAFFIC.model_copy(update={"multi_turn_fraction": fraction}))
     assert {ask.row.id for ask in islice(population.asks(), 50)} == {one.id for one in rows}

@@ -26,24 +26,28 @@ def _prepare(tmp_path: Path, contract: DataContract) -> tuple[Path, ReleaseRecor
 
 
 def test_a_generator_fills_every_split_with_rules(tmp_path: Path) -> None:
+    """A generator writes one file a split of the contract, with the rows asked for, and none for other splits."""
     source = {"generator": {"name": "support-questions", "rows": {"train": 5, "evaluation": 3, "live": 9}}}
     output, _ = _prepare(tmp_path, make_contract(source=source))
     assert {path.name: len(read_rows(path)) for path in output.iterdir()} == {"train.jsonl": 5, "evaluation.jsonl": 3}
 
 
 def test_a_generator_without_rows_for_a_split_is_refused(tmp_path: Path) -> None:
+    """A generator that has no rows for a split of the contract is refused, and the message names the split."""
     source = {"generator": {"name": "support-questions", "rows": {"train": 5}}}
     with pytest.raises(DataSourceError, match="got none for evaluation: add them"):
         _prepare(tmp_path, make_contract(source=source))
 
 
 def test_a_folder_is_copied_row_by_row(tmp_path: Path) -> None:
+    """Rows from a folder arrive in the output as they were."""
     write_splits(tmp_path / "data", ROWS)
     output, _ = _prepare(tmp_path, make_contract())
     assert read_rows(split_file(output, Split.TRAIN)) == ROWS[Split.TRAIN]
 
 
 def test_the_second_run_comes_from_the_cache_and_a_changed_file_does_not(tmp_path: Path) -> None:
+    """Unchanged files are prepared from the cache; a changed one is read again and its rows are in the output."""
     write_splits(tmp_path / "data", ROWS)
     _prepare(tmp_path, make_contract())
     _, record = _prepare(tmp_path, make_contract())
@@ -55,11 +59,13 @@ def test_the_second_run_comes_from_the_cache_and_a_changed_file_does_not(tmp_pat
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A source folder that is not there is named, with the files that are expected in it."""
     with pytest.raises(DataSourceError, match=r"expected a folder of <split>.jsonl files at .*data; got nothing"):
         _prepare(tmp_path, make_contract())
 
 
 def test_every_missing_split_is_named(tmp_path: Path) -> None:
+    """An empty source folder's error names the file of each split at once."""
     (tmp_path / "data").mkdir()
     with pytest.raises(DataSourceError) as caught:
         _prepare(tmp_path, make_contract())
@@ -68,6 +74,7 @@ def test_every_missing_split_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A folder in the place of a split's file is named, with the split and the system's reason."""
     write_splits(tmp_path / "data", ROWS)
     (tmp_path / "data" / "train.jsonl").unlink()
     (tmp_path / "data" / "train.jsonl").mkdir()
@@ -89,6 +96,7 @@ BROKEN_LINES = {
 
 @pytest.mark.parametrize("kind", BROKEN_LINES)
 def test_a_line_that_is_no_row_is_named_by_file_and_line(tmp_path: Path, kind: str) -> None:
+    """A line that is no row is named by file, line and reason, and nothing is put out."""
     raw, says = BROKEN_LINES[kind]
     write_splits(tmp_path / "data", ROWS)
     with (tmp_path / "data" / "train.jsonl").open("ab") as file:

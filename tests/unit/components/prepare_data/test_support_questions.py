@@ -32,14 +32,17 @@ def _digest(rows: list[DataRow]) -> str:
 
 @pytest.mark.parametrize("split", GOLDEN)
 def test_the_same_seed_gives_the_same_bytes_on_every_machine(split: Split) -> None:
+    """The rows of one seed have the digest that is written down for their split."""
     assert _digest(generate(split, 200, SEED)) == GOLDEN[split]
 
 
 def test_another_seed_gives_other_rows() -> None:
+    """The next seed gives rows with another digest."""
     assert _digest(generate(Split.TRAIN, 20, SEED)) != _digest(generate(Split.TRAIN, 20, SEED + 1))
 
 
 def test_there_are_at_least_forty_intents_each_with_held_out_phrasings() -> None:
+    """Forty intents or more have five phrasings to train on and two held out, and share none between the two."""
     assert len(INTENTS) >= 40
     for intent in INTENTS.values():
         assert len(intent.asks) >= 5
@@ -50,11 +53,13 @@ def test_there_are_at_least_forty_intents_each_with_held_out_phrasings() -> None
 
 
 def test_no_held_out_phrasing_is_another_intents_training_phrasing() -> None:
+    """A phrasing that one intent holds out is in no intent's training."""
     trained = {phrasing for intent in INTENTS.values() for phrasing in intent.asks}
     assert not trained & {phrasing for intent in INTENTS.values() for phrasing in intent.held_out}
 
 
 def test_every_follow_up_asks_an_intent_about_its_subject() -> None:
+    """A follow-up has its intent's subject, and none of its phrasings repeats the subject's slot."""
     for follow_up in FOLLOW_UPS:
         assert INTENTS[follow_up.intent].subject == follow_up.subject
         assert f"{{{follow_up.subject}}}" not in "".join((*follow_up.asks, *follow_up.held_out))
@@ -62,6 +67,7 @@ def test_every_follow_up_asks_an_intent_about_its_subject() -> None:
 
 @pytest.mark.parametrize("slot", ["order", "reference", "case", "amount", "price", "shares"])
 def test_long_numbers_are_divided_between_training_and_held_out_sets(slot: str) -> None:
+    """No number drawn for training is drawn for the held-out sets, whose numbers are all marked as held out."""
     random = Random(1)
     trained = {SLOTS[slot](random, False) for _ in range(300)}
     held_out = {SLOTS[slot](random, True) for _ in range(300)}
@@ -70,12 +76,14 @@ def test_long_numbers_are_divided_between_training_and_held_out_sets(slot: str) 
 
 
 def test_evaluation_asks_single_questions_and_live_holds_conversations() -> None:
+    """Evaluation rows have one message, and live rows have one, three or five."""
     assert {len(row.messages) for row in generate(Split.EVALUATION, 300, SEED)} == {1}
     assert {len(row.messages) for row in generate(Split.LIVE, 300, SEED)} == {1, 3, 5}
 
 
 @pytest.mark.parametrize("split", list(Split))
 def test_rows_differ_take_turns_and_hold_no_personal_data(split: Split) -> None:
+    """In every split conversations are distinct, take turns from user to user, and hold no personal data."""
     rows = generate(split, 200, SEED)
     assert len({tuple(message.content for message in row.messages) for row in rows}) == len(rows)
     for row in rows:
@@ -87,6 +95,7 @@ def test_rows_differ_take_turns_and_hold_no_personal_data(split: Split) -> None:
 
 
 def test_no_held_out_conversation_is_taught_by_training() -> None:
+    """No evaluation or live conversation is a training conversation or the beginning of one."""
     taught = set()
     for row in generate(Split.TRAIN, 800, SEED):
         texts = tuple(message.content for message in row.messages)
@@ -110,6 +119,7 @@ def test_some_last_questions_need_a_slot_of_an_earlier_turn() -> None:
 
 
 def test_intents_are_balanced() -> None:
+    """Evaluation asks every intent, and none more than twice as often as another."""
     counts: dict[str, int] = {}
     for row in generate(Split.EVALUATION, 510, SEED):
         counts[row.intent] = counts.get(row.intent, 0) + 1
@@ -118,6 +128,7 @@ def test_intents_are_balanced() -> None:
 
 
 def test_more_rows_than_the_tables_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for more distinct rows than there are is refused, and the message says to ask for fewer."""
     monkeypatch.setattr(
         "components.prepare_data.support_questions.INTENTS", {"password-reset": INTENTS["password-reset"]}
     )
@@ -126,6 +137,7 @@ def test_more_rows_than_the_tables_hold_are_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_facts_are_read_by_slot_and_name() -> None:
+    """A card's facts come under their slot's name, and a slot without facts adds none."""
     assert facts_of({"card": "debit card", "amount": "20"}) == {
         "card_fee": "12",
         "card_days": "4",
@@ -134,6 +146,7 @@ def test_facts_are_read_by_slot_and_name() -> None:
 
 
 def test_ids_count_up_within_a_split() -> None:
+    """Ids start with their split's name at 000000, and each is greater than the one before."""
     ids = [row.id for row in generate(Split.CALIBRATION, 5, SEED)]
     assert ids[0] == "calibration-000000"
     assert all(left < right for left, right in pairwise(ids))

@@ -22,11 +22,13 @@ def _talk(*texts: str, answer: str = "Yes.") -> DataRow:
 
 
 def test_tokens_are_words_digits_and_signs() -> None:
+    """A word, a digit and a sign count as one token each, and an empty text has none."""
     assert count_tokens("Pay 12.50 EUR, now!") == 10
     assert count_tokens("") == 0
 
 
 def test_a_good_row_has_no_fault(tmp_path: Path) -> None:
+    """A good row leaves every column of faults empty and is named by file and line."""
     columns = _columns(tmp_path, Split.TRAIN, [make_row(1)])
     empty = {name for name, values in columns.values.items() if values == [None]}
     assert empty == {
@@ -37,6 +39,7 @@ def test_a_good_row_has_no_fault(tmp_path: Path) -> None:
 
 
 def test_repeated_ids_and_conversations_name_their_first_row(tmp_path: Path) -> None:
+    """A repeated id or conversation, whatever its case and spacing, names the row that it repeats."""
     columns = _columns(
         tmp_path, Split.TRAIN, [make_row(1), make_row(2), make_row(1), make_row(3, "WHAT about topic  number 2?")]
     )
@@ -45,6 +48,7 @@ def test_repeated_ids_and_conversations_name_their_first_row(tmp_path: Path) -> 
 
 
 def test_a_question_inside_a_training_conversation_leaks_too(tmp_path: Path) -> None:
+    """A row leaks from an earlier split's row that equals or begins with it; a later turn alone does not leak."""
     seen = Seen()
     _columns(tmp_path, Split.TRAIN, [_talk("First?", "One.", "Second?")], seen)
     _columns(tmp_path, Split.CALIBRATION, [make_row(5, "Third?")], seen)
@@ -54,6 +58,7 @@ def test_a_question_inside_a_training_conversation_leaks_too(tmp_path: Path) -> 
 
 
 def test_a_conversation_must_take_turns_and_end_with_the_user(tmp_path: Path) -> None:
+    """A conversation that ends with the assistant is a fault that lists its roles; one ending with the user is none."""
     columns = _columns(tmp_path, Split.TRAIN, [_talk("A?", "B."), _talk("A?", "B.", "C?")])
     fault, none = columns.values["schema_fault"]
     assert "ending with user; got user, assistant" in str(fault)
@@ -61,6 +66,7 @@ def test_a_conversation_must_take_turns_and_end_with_the_user(tmp_path: Path) ->
 
 
 def test_a_line_that_is_no_row_keeps_its_place_and_hides_personal_data(tmp_path: Path) -> None:
+    """A broken line counts as a row with a fault, and its personal data stands in no column."""
     write_splits(tmp_path, {Split.TRAIN: [make_row(1)]})
     with split_file(tmp_path, Split.TRAIN).open("a") as file:
         file.write('{"id": 5, "010-1234-5678": 1}\n')
@@ -71,6 +77,7 @@ def test_a_line_that_is_no_row_keeps_its_place_and_hides_personal_data(tmp_path:
 
 
 def test_personal_data_is_found_in_every_text_and_shown_masked(tmp_path: Path) -> None:
+    """Personal data in question, answer, earlier turn or id is put in its kind's column, masked."""
     rows = [
         make_row(1, "My number is 010-1234-5678"),
         make_row(2, answer="Write to kim@bank.com."),

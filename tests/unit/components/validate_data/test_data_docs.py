@@ -21,6 +21,7 @@ LOADING = [
 
 @pytest.mark.parametrize("piece", LOADING)
 def test_what_loads_from_elsewhere_goes(piece: str) -> None:
+    """Whatever loads or runs a script is removed; text stays, and the given style is put inline."""
     page = offline_page(f"<html><head></head><body>{piece}<p>kept</p></body></html>", "p { color: red }")
     assert LOADED_FROM_ELSEWHERE.search(page) is None
     assert "<script" not in page
@@ -30,11 +31,13 @@ def test_what_loads_from_elsewhere_goes(piece: str) -> None:
 
 
 def test_links_that_a_person_follows_stay() -> None:
+    """A link to another site, which loads nothing by itself, is kept."""
     page = '<head></head><a href="https://greatexpectations.io">site</a>'
     assert 'href="https://greatexpectations.io"' in offline_page(page, "")
 
 
 def test_the_index_lists_every_suite_with_links_to_its_pages(tmp_path: Path) -> None:
+    """Each suite has a row with its result, and links to its rules and to the pages of its results."""
     page = tmp_path / "validations" / "train" / "run" / "rows-train.html"
     page.parent.mkdir(parents=True)
     page.touch()

@@ -87,16 +87,19 @@ LEFT_ALONE = [
 
 @pytest.mark.parametrize(("kind", "text"), FOUND)
 def test_personal_data_is_found(kind: PersonalDataKind, text: str) -> None:
+    """Each example is found as its kind, however it is spaced, written or spelt out."""
     assert kind in {finding.kind for finding in find_personal_data(normalise(text))}
 
 
 @pytest.mark.parametrize(("kind", "text"), FOUND)
 def test_masking_leaves_nothing_to_find(kind: PersonalDataKind, text: str) -> None:
+    """Nothing personal is found in the masked form of any example."""
     assert find_personal_data(mask(text)) == []
 
 
 @pytest.mark.parametrize("text", LEFT_ALONE)
 def test_other_numbers_are_left_alone(text: str) -> None:
+    """Orders, amounts, dates and invalid numbers are neither found nor masked."""
     assert find_personal_data(normalise(text)) == []
     assert mask(text) == normalise(text)
 
@@ -112,6 +115,7 @@ SEPARATOR = st.sampled_from(["", " ", "-", "\u2013", ".", "\u00a0"])
 @REPEATABLE
 @given(st.from_regex(r"4[0-9]{14}|5[1-5][0-9]{13}", fullmatch=True), SEPARATOR)
 def test_every_card_number_in_fours_is_found(digits: str, separator: str) -> None:
+    """Any card number with a valid checksum is found in groups of four, whatever separates them."""
     number = _luhn_completed(digits)
     text = separator.join(number[at : at + 4] for at in range(0, 16, 4))
     assert CARD in {finding.kind for finding in find_personal_data(normalise(f"pay {text} now"))}
@@ -120,6 +124,7 @@ def test_every_card_number_in_fours_is_found(digits: str, separator: str) -> Non
 @REPEATABLE
 @given(st.from_regex(r"4[0-9]{15}", fullmatch=True))
 def test_no_number_with_a_wrong_checksum_is_a_card(number: str) -> None:
+    """Sixteen digits that begin with 4 and fail the checksum are no card number."""
     assume(not luhn_holds(number))
     assert CARD not in {finding.kind for finding in find_personal_data(number)}
 
@@ -129,6 +134,7 @@ def test_no_number_with_a_wrong_checksum_is_a_card(number: str) -> None:
 def test_every_resident_number_is_found_whatever_its_checksum(
     date: datetime.date, sex: str, rest: str, separator: str
 ) -> None:
+    """Any resident number with a date that exists is found, whatever separates its two parts."""
     year = (1900 if sex in "12" else 2000) + date.year % 100
     assume(not (date.month == 2 and date.day == 29 and (year % 4 or (year % 100 == 0 and year % 400))))
     text = f"{year % 100:02d}{date.month:02d}{date.day:02d}{separator}{sex}{rest}"
@@ -138,6 +144,7 @@ def test_every_resident_number_is_found_whatever_its_checksum(
 @REPEATABLE
 @given(st.sampled_from("016789"), st.from_regex(r"[0-9]{8}", fullmatch=True), SEPARATOR)
 def test_every_korean_mobile_number_is_found(third: str, rest: str, separator: str) -> None:
+    """Any Korean mobile number is found in its three groups, whatever separates them."""
     text = separator.join([f"01{third}", rest[:4], rest[4:]])
     assert PHONE in {finding.kind for finding in find_personal_data(normalise(f"call {text}"))}
 
@@ -145,6 +152,7 @@ def test_every_korean_mobile_number_is_found(third: str, rest: str, separator: s
 @REPEATABLE
 @given(st.integers(0, 99_999_999), st.integers(2015, 2035), st.integers(1, 12), st.integers(1, 28))
 def test_order_numbers_and_dates_are_never_personal(order: int, year: int, month: int, day: int) -> None:
+    """An order's number, its dates and its amount are never found as personal data."""
     text = f"order {order} of {year}-{month:02d}-{day:02d}, amount {order % 100_000}.50 EUR, {day}.{month}.{year}"
     assert find_personal_data(normalise(text)) == []
 
@@ -152,6 +160,7 @@ def test_order_numbers_and_dates_are_never_personal(order: int, year: int, month
 @REPEATABLE
 @given(st.text(max_size=200))
 def test_any_text_can_be_searched_and_masking_changes_no_length(text: str) -> None:
+    """In any normalised text findings lie within it, masking keeps its length, and no format character is left."""
     plain = normalise(text)
     for finding in find_personal_data(plain):
         assert 0 <= finding.start < finding.end <= len(plain)
@@ -175,6 +184,7 @@ def _rrn(valid: bool) -> str:
 
 @pytest.mark.parametrize(("valid", "after", "found"), [(True, "", True), (False, "", False), (True, " 77", False)])
 def test_an_odd_grouping_needs_the_checksum_and_nothing_else_beside_it(valid: bool, after: str, found: bool) -> None:
+    """A resident number in fours and five is found only with its checksum and no further number after it."""
     number = _rrn(valid)
     text = f"{number[:4]} {number[4:8]} {number[8:]}{after}"
     assert (RRN in {finding.kind for finding in find_personal_data(text)}) == found

@@ -14,11 +14,13 @@ def all_errors() -> list[type[GatewayError]]:
 
 
 def test_every_code_has_a_status() -> None:
+    """The table maps every error code, and nothing else, to a status."""
     assert set(STATUS) == set(ErrorCode)
 
 
 @pytest.mark.parametrize("kind", all_errors())
 def test_every_error_has_the_shape_of_openais(kind: type[GatewayError]) -> None:
+    """Every error renders as one JSON error with message, parameter, code and type, and its Retry-After."""
     answer = render(kind('quote " and \n line', param="model", retry_after_seconds=3))
     body = json.loads(answer.body)
     assert set(body) == {"error"}
@@ -29,6 +31,7 @@ def test_every_error_has_the_shape_of_openais(kind: type[GatewayError]) -> None:
 
 
 def test_an_error_event_is_one_event_of_one_line() -> None:
+    """A message with blank lines still makes a single event, whose JSON holds the code."""
     event = sse_event(errors.UpstreamResetError("a\n\nb"))
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")

@@ -140,6 +140,7 @@ async def opened(root: Path, ready: bool = True) -> AsyncIterator[Site]:
 
 
 async def test_an_answer_passes_unchanged_and_is_observed(tmp_path: Path) -> None:
+    """The request's bytes reach the engine unchanged; ids, outcome and tokens are observed, the user's name is not."""
     async with opened(tmp_path) as site:
         raw = b'{ "model":"m", "max_tokens":4,\n "unknown":{"kept":[1.50, "\\u00e9"]} }'
         answer = await site.post(raw, {"x-request-id": "id-1", "x-nexus-user": "zebulon"})
@@ -160,6 +161,7 @@ async def test_an_answer_passes_unchanged_and_is_observed(tmp_path: Path) -> Non
 
 
 async def test_credentials_and_hop_headers_stay_here(tmp_path: Path) -> None:
+    """Only host, content type and length and the request id are sent to the engine."""
     async with opened(tmp_path) as site:
         await site.post({}, {"authorization": "Bearer s", "cookie": "c", "x-evil": "1", "te": "trailers"})
         allowed = {"host", "content-type", "content-length", "x-request-id"}
@@ -168,12 +170,14 @@ async def test_credentials_and_hop_headers_stay_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings"])
 async def test_the_other_paths_reach_their_own_path(tmp_path: Path, path: str) -> None:
+    """Completions and embeddings reach the engine under their own paths."""
     async with opened(tmp_path) as site:
         assert (await site.post({}, path=path)).status == 200
         assert site.engine.requests[0].target == f"POST {path} HTTP/1.1"
 
 
 async def test_a_stream_passes_unchanged_and_is_measured(tmp_path: Path) -> None:
+    """A stream reaches the client to its end, and its tokens, first token and time between tokens are observed."""
     async with opened(tmp_path) as site:
         options = {"stream": True, "max_tokens": 5, "pause": 0.004}
         answer = await site.post(options | {"stream_options": {"include_usage": True}})
@@ -190,6 +194,7 @@ async def test_a_stream_passes_unchanged_and_is_measured(tmp_path: Path) -> None
 
 
 async def test_without_usage_the_stream_is_not_altered_and_content_chunks_are_counted(tmp_path: Path) -> None:
+    """A stream without usage gets none added, and its output tokens are the chunks with content."""
     async with opened(tmp_path) as site:
         answer = await site.post({"stream": True, "max_tokens": 6})
         assert b"usage" not in answer.body
@@ -202,6 +207,7 @@ BAD_JSON = [b"", b"{", b"[]", b'{"messages":[]}', b'{"model":5}']
 
 @pytest.mark.parametrize("body", BAD_JSON)
 async def test_a_bad_request_is_the_clients_and_never_reaches_an_engine(tmp_path: Path, body: bytes) -> None:
+    """A body that names no model gets 400, reaches no engine and is observed as rejected, on no side."""
     async with opened(tmp_path) as site:
         answer = await site.post(body)
         assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
@@ -212,6 +218,7 @@ async def test_a_bad_request_is_the_clients_and_never_reaches_an_engine(tmp_path
 
 
 async def test_a_model_without_a_route_is_not_found_and_becomes_no_label(tmp_path: Path) -> None:
+    """An unknown model gets 404, and its name stands in neither the observation nor the metrics."""
     async with opened(tmp_path) as site:
         answer = await site.post({"model": "my secret prompt"})
         assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
@@ -220,6 +227,7 @@ async def test_a_model_without_a_route_is_not_found_and_becomes_no_label(tmp_pat
 
 
 async def test_no_ready_service_says_when_to_come_back(tmp_path: Path) -> None:
+    """Without a ready service the answer is 503 with a Retry-After of one second."""
     async with opened(tmp_path, ready=False) as site:
         answer = await site.post({})
         assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_endpoint", "1")
@@ -255,6 +263,7 @@ HALF = head(content_length="9") + "\r\nab"
 async def test_a_failure_before_the_first_byte_becomes_a_proper_error(
     tmp_path: Path, fake: dict[str, Any], status: int, code: str, outcome: Outcome
 ) -> None:
+    """An engine's failure before any output becomes one JSON error, counted and observed; the next request succeeds."""
     async with opened(tmp_path) as site:
         answer = await site.post({"fake": fake}, {"x-request-id": "id-2"})
         assert (answer.status, answer.error["code"], answer.ended) == (status, code, True)
@@ -266,6 +275,7 @@ async def test_a_failure_before_the_first_byte_becomes_a_proper_error(
 
 
 async def test_the_engines_retry_after_is_passed_on(tmp_path: Path) -> None:
+    """An overloaded engine's Retry-After reaches the client with the same number."""
     async with opened(tmp_path) as site:
         answer = await site.post({"fake": {"pieces": [whole("{}", 429, retry_after="7")]}})
         assert answer.headers["retry-after"] == "7"
@@ -273,6 +283,7 @@ async def test_the_engines_retry_after_is_passed_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 async def test_the_engines_own_refusal_passes_through(tmp_path: Path, status: int) -> None:
+    """A refusal in JSON reaches the client unchanged; one in HTML becomes a JSON error with the same status."""
     async with opened(tmp_path) as site:
         answer = await site.post({"fake": {"pieces": [whole(ENGINE_REFUSAL, status)]}})
         assert (answer.status, answer.body.decode()) == (status, ENGINE_REFUSAL)
@@ -293,6 +304,7 @@ async def test_the_engines_own_refusal_passes_through(tmp_path: Path, status: in
 async def test_a_failure_in_the_middle_ends_with_a_well_formed_error_event(
     tmp_path: Path, end: str, half: str, code: str, outcome: Outcome
 ) -> None:
+    """A broken stream keeps its whole events and ends with one error event, never with half an event or [DONE]."""
     async with opened(tmp_path) as site:
         pieces = [STREAM_HEAD, chunk(event("a")), chunk(event("b")), *([chunk(half)] if half else [])]
         answer = await site.post({"stream": True, "fake": {"pieces": pieces, "end": end}})
@@ -306,6 +318,7 @@ async def test_a_failure_in_the_middle_ends_with_a_well_formed_error_event(
 
 
 async def test_an_error_that_the_engine_reports_in_its_stream_counts_as_one(tmp_path: Path) -> None:
+    """An error event of the engine passes unchanged, and the request is observed as the engine's error."""
     async with opened(tmp_path) as site:
         broken = 'data: {"error":{"message":"oom"}}\n\n'
         pieces = [STREAM_HEAD, chunk(event("a")), chunk(broken), chunk("data: [DONE]\n\n"), LAST_CHUNK]
@@ -318,6 +331,7 @@ async def test_an_error_that_the_engine_reports_in_its_stream_counts_as_one(tmp_
 async def test_a_stream_that_ends_with_the_connection_must_say_done(
     tmp_path: Path, tail: str, outcome: Outcome
 ) -> None:
+    """A stream ended by its connection is whole after [DONE], and otherwise gets an error event."""
     async with opened(tmp_path) as site:
         pieces = [head(content_type="text/event-stream") + "\r\n", event("a"), tail]
         answer = await site.post({"stream": True, "fake": {"pieces": pieces, "end": "close"}})
@@ -327,6 +341,7 @@ async def test_a_stream_that_ends_with_the_connection_must_say_done(
 
 @pytest.mark.parametrize("pieces", [[], [STREAM_HEAD, chunk(event("a"))]])
 async def test_a_client_that_leaves_closes_the_engines_connection(tmp_path: Path, pieces: list[str]) -> None:
+    """A client that leaves before or after the first event ends the engine's work, and is no failure of the engine."""
     async with opened(tmp_path) as site:
         leave = asyncio.Event()
         asyncio.get_running_loop().call_later(0.06, leave.set)
@@ -338,6 +353,7 @@ async def test_a_client_that_leaves_closes_the_engines_connection(tmp_path: Path
 
 
 async def test_nothing_is_in_flight_after_all_this(tmp_path: Path) -> None:
+    """After a success, a refusal and a failure no request counts as in flight, and each was observed once."""
     async with opened(tmp_path) as site:
         for body in ({}, {"model": "none"}, {"fake": {"pieces": [], "end": "close"}}):
             await site.post(body)

@@ -22,17 +22,20 @@ def head(*headers: tuple[bytes, bytes]) -> intake.RequestHead:
 
 @pytest.mark.parametrize("given_id", [b"abc", b"A-1_2.3:4", b"x" * 128])
 def test_a_sane_request_id_is_kept(given_id: bytes) -> None:
+    """A request id of up to 128 letters, digits and plain signs is kept."""
     assert head((b"x-request-id", given_id)).request_id == given_id
 
 
 @pytest.mark.parametrize("given_id", [b"", b"x" * 129, b"a b", b"a\tb", b"\xff", b"a\n", b"<script>"])
 def test_any_other_request_id_is_replaced(given_id: bytes) -> None:
+    """An id that is empty, too long or has other characters is replaced by one of 32 characters."""
     made = head((b"x-request-id", given_id)).request_id
     assert made != given_id
     assert len(made) == 32
 
 
 def test_request_ids_differ() -> None:
+    """A hundred requests without an id get a hundred ids."""
     assert len({head().request_id for _ in range(100)}) == 100
 
 
@@ -52,10 +55,12 @@ def test_request_ids_differ() -> None:
     ],
 )
 def test_trace_context_passes_only_when_well_formed(headers: list[tuple[bytes, bytes]], expected: bytes) -> None:
+    """A valid traceparent passes, a tracestate only with it, and nothing that could add a header."""
     assert head(*headers).trace == expected
 
 
 def test_two_user_headers_are_refused() -> None:
+    """A request with two user headers is refused by the header's name."""
     with pytest.raises(InvalidRequestError, match="x-nexus-user"):
         head((b"x-nexus-user", b"a"), (b"x-nexus-user", b"b"))
 
@@ -75,6 +80,7 @@ def test_two_user_headers_are_refused() -> None:
 def test_who_asks_is_header_then_body_then_address(
     header: bytes | None, document: dict[str, Any], expected: bytes
 ) -> None:
+    """The user is the header's, else the body's, else the address, and an empty or odd value counts as none."""
     asked = head((b"x-nexus-user", header)) if header is not None else head()
     assert intake.user_of(asked, document, ("10.0.0.1", 1)) == expected
 
@@ -89,6 +95,7 @@ def nested(depth: int) -> bytes:
      b'{"a":[[[[1]]]]}', b"[" * 100_000, b'{"a":1}x', nested(2000)],
 )  # fmt: skip
 def test_what_is_no_object_of_bounded_depth_is_refused(body: bytes) -> None:
+    """A body that is no JSON object, no valid text or too deeply nested is the client's error."""
     with pytest.raises(InvalidRequestError):
         intake.parse_document(body, LIMITS)
 
@@ -98,11 +105,13 @@ def test_what_is_no_object_of_bounded_depth_is_refused(body: bytes) -> None:
     [nested(4), b'{"a":[[[1]]]}', b'{"a":"' + b"[" * 500 + b'"}', json.dumps({"m": [{"x": {}}] * 20}).encode()],
 )
 def test_depth_counts_nesting_not_brackets(body: bytes) -> None:
+    """Brackets inside strings, and many shallow objects side by side, do not count as depth."""
     assert intake.parse_document(body, LIMITS)
 
 
 @pytest.mark.parametrize("document", [{}, {"model": None}, {"model": 5}, {"model": ""}, {"model": ["m"]}])
 def test_a_request_names_a_model(document: dict[str, Any]) -> None:
+    """A model that is missing, empty or no text is refused by that parameter."""
     with pytest.raises(InvalidRequestError) as refused:
         intake.model_of(document)
     assert refused.value.param == "model"
@@ -140,6 +149,7 @@ def part(body: bytes, more: bool = False) -> dict[str, Any]:
     ],
 )
 def test_bodies(length: bytes | None, messages: list[dict[str, Any]], expected: bytes | type[GatewayError]) -> None:
+    """A body is read from its parts; one that is too large, abandoned or too slow has an error of its own."""
     asked = head((b"content-length", length)) if length else head()
     reading = intake.read_body(receive_of(*messages, then_hang=True), asked, LIMITS)
     if isinstance(expected, bytes):
@@ -159,6 +169,7 @@ JSON = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_a_document_or_the_clients_error(body: bytes) -> None:
+    """Whatever the bytes, reading the document, the user and the model raises nothing but the client's error."""
     try:
         document = intake.parse_document(body, LIMITS)
         intake.user_of(head(), document, None)
@@ -170,6 +181,7 @@ def test_any_body_is_a_document_or_the_clients_error(body: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(intake._WANTED)), st.binary(max_size=60)), max_size=5))
 def test_any_headers_are_read_or_are_the_clients_error(headers: list[tuple[bytes, bytes]]) -> None:
+    """Whatever the headers, they are refused, or neither request id nor trace can add a header line."""
     try:
         asked = head(*headers)
     except InvalidRequestError:

@@ -33,15 +33,18 @@ def chosen(state: Snapshot) -> set[Side | None]:
 
 
 def test_a_side_of_weight_zero_never_gets_traffic() -> None:
+    """A ready side of weight 0 is chosen for no user."""
     ready = {"stable": True, "candidate": True}
     assert chosen(snapshot({"stable": 100, "candidate": 0}, ready)) == {Side.STABLE}
 
 
 def test_a_side_of_weight_zero_gets_none_even_when_nothing_else_is_ready() -> None:
+    """When only a side of weight 0 is ready, nobody gets a target."""
     assert chosen(snapshot({"stable": 100, "candidate": 0}, {"stable": False, "candidate": True})) == {None}
 
 
 def test_a_side_that_is_not_ready_is_left_out_and_named() -> None:
+    """Only users of the absent side are moved, with that side on record, and the snapshot names the service."""
     ready = {"stable": True, "baseline": True, "candidate": False}
     state = snapshot({"stable": 50, "baseline": 25, "candidate": 25}, ready)
     whole = snapshot({"stable": 50, "baseline": 25, "candidate": 25}, dict.fromkeys(ready, True))
@@ -62,15 +65,18 @@ def test_a_side_that_is_not_ready_is_left_out_and_named() -> None:
 
 
 def test_a_service_that_is_not_listed_is_not_ready() -> None:
+    """A service that the endpoints file does not list gets no traffic."""
     assert chosen(snapshot({"stable": 100}, {})) == {None}
 
 
 def test_without_an_endpoints_file_the_template_makes_addresses() -> None:
+    """Without an endpoints file, the policy's default template makes the cluster address and port 80."""
     target = snapshot({"stable": 100}, None).routes["m"].live[0]
     assert str(target.origin) == "m-stable-predictor.models.svc.cluster.local:80"
 
 
 def test_each_release_meets_other_users() -> None:
+    """Two releases at the same weights choose different users, and neither choice contains the other."""
     weights, ready = {"stable": 80, "candidate": 20}, {"stable": True, "candidate": True}
     first, second = (snapshot(weights, ready, release).routes["m"] for release in ("r1", "r2"))
     sides = [

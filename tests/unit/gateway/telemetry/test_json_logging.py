@@ -23,6 +23,7 @@ def output() -> Iterator[io.StringIO]:
 
 
 def test_nothing_a_client_sends_can_forge_a_line(output: io.StringIO) -> None:
+    """A message and a field with line ends and JSON in them make one line that holds them unchanged."""
     evil = 'x\n{"level":"ERROR","message":"forged"}\r\x1b[31m\u2028'
     logging.getLogger("test-json-logging").warning(evil, extra={"fields": {"request_id": evil}})
     (line,) = output.getvalue().split("\n")[:-1]
@@ -31,6 +32,7 @@ def test_nothing_a_client_sends_can_forge_a_line(output: io.StringIO) -> None:
 
 
 def test_an_exception_stays_on_one_line(output: io.StringIO) -> None:
+    """A traceback with line ends is one line of JSON that names the exception."""
     try:
         int("a\nb")
     except ValueError:
@@ -42,6 +44,7 @@ def test_an_exception_stays_on_one_line(output: io.StringIO) -> None:
 def test_an_outage_fills_no_disk_and_says_what_it_kept_back(
     output: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of 100 warnings in a second three are written, and the next second's first one counts the other 97."""
     now = [100.0]
     monkeypatch.setattr("gateway.telemetry.logging.time.monotonic", lambda: now[0])
     throttle = LogThrottle(logging.getLogger("test-json-logging"), per_second=3)

@@ -52,6 +52,7 @@ def numbered(amount: int) -> list[bytes]:
 
 
 async def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
+    """A flush writes every queued line once, in order, and counts it as written."""
     spool, metrics = build(tmp_path)
     for line in numbered(300):
         spool.put(line)
@@ -62,6 +63,7 @@ async def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
 
 
 async def test_a_full_file_is_followed_by_another(tmp_path: Path) -> None:
+    """No file exceeds its size limit, and the files in their order hold all lines in theirs."""
     spool, _ = build(tmp_path, size=64)
     for line in numbered(30):
         spool.put(line)
@@ -73,6 +75,7 @@ async def test_a_full_file_is_followed_by_another(tmp_path: Path) -> None:
 
 
 async def test_a_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) -> None:
+    """Lines beyond the queue's limit are dropped and counted; the oldest are kept, and later ones find room again."""
     spool, metrics = build(tmp_path, queue=80)
     for line in numbered(50):
         spool.put(line)
@@ -86,6 +89,7 @@ async def test_a_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) ->
 
 
 async def test_a_full_disk_is_counted_and_recovers_without_loss_or_half_lines(tmp_path: Path) -> None:
+    """A full disk keeps lines queued and leaves nothing half written; with room again all of them arrive."""
     disk = Disk(room=25)
     spool, metrics = build(tmp_path, disk)
     for line in numbered(10):
@@ -102,6 +106,7 @@ async def test_a_full_disk_is_counted_and_recovers_without_loss_or_half_lines(tm
 
 
 async def test_what_cannot_be_written_at_the_end_is_counted_as_dropped(tmp_path: Path) -> None:
+    """A line that cannot be written when the spool closes counts as dropped."""
     spool, metrics = build(tmp_path, Disk(room=0))
     spool.put(b"{}\n")
     await spool.close()
@@ -109,6 +114,7 @@ async def test_what_cannot_be_written_at_the_end_is_counted_as_dropped(tmp_path:
 
 
 async def test_each_process_begins_a_file_of_its_own(tmp_path: Path) -> None:
+    """A second spool on the same folder writes to a new file."""
     for _ in range(2):
         spool, _ = build(tmp_path)
         spool.put(b"{}\n")
@@ -117,6 +123,7 @@ async def test_each_process_begins_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    """A folder that is not there is made by the first write."""
     folder = tmp_path / "spool"
     spool, _ = build(folder)
     spool.put(b"{}\n")

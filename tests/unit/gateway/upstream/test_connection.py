@@ -94,6 +94,7 @@ LAST = LENGTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
 def test_every_split_of_every_framing_gives_the_same_answer(
     loop: asyncio.AbstractEventLoop, answer: bytes, reusable: bool
 ) -> None:
+    """Wherever the bytes are split, each framing gives the same body, and only a kept connection is reusable."""
     until_close = answer is UNTIL_CLOSE
     for at in range(len(answer) + 1):
         connection, _ = begin(loop)
@@ -103,6 +104,7 @@ def test_every_split_of_every_framing_gives_the_same_answer(
 
 
 def test_interim_answers_are_passed_over_whole_or_byte_by_byte(loop: asyncio.AbstractEventLoop) -> None:
+    """After interim answers, the status, type and body are those of the final one."""
     interim = INTERIM.replace(b"content-length: 5\r\n", b"")
     for pieces in ([interim], [interim[at : at + 1] for at in range(len(interim))]):
         connection, _ = begin(loop)
@@ -112,6 +114,7 @@ def test_interim_answers_are_passed_over_whole_or_byte_by_byte(loop: asyncio.Abs
 
 
 def test_trailers_change_nothing(loop: asyncio.AbstractEventLoop) -> None:
+    """A trailer leaves the body as it is and does not replace the head's content type."""
     connection, _ = begin(loop)
     feed(connection, [CHUNKED.replace(b"x-trailer: 1", b"content-type: application/json")])
     assert body_of(loop, connection) == b"hello world"
@@ -119,6 +122,7 @@ def test_trailers_change_nothing(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_a_connection_serves_one_answer_after_the_other(loop: asyncio.AbstractEventLoop) -> None:
+    """One connection reads three answers of different framings and stays open."""
     connection, transport = begin(loop)
     for answer in (LENGTH, CHUNKED, LENGTH):
         feed(connection, [answer])
@@ -145,6 +149,7 @@ def test_a_connection_serves_one_answer_after_the_other(loop: asyncio.AbstractEv
     ],
 )
 def test_garbage_is_an_error_whole_or_byte_by_byte(loop: asyncio.AbstractEventLoop, garbage: bytes) -> None:
+    """Bytes that are no acceptable HTTP answer raise an upstream error, and the connection is not used again."""
     for pieces in ([garbage], [garbage[at : at + 1] for at in range(len(garbage))]):
         connection, _ = begin(loop)
         feed(connection, pieces, end=True)
@@ -156,6 +161,7 @@ def test_garbage_is_an_error_whole_or_byte_by_byte(loop: asyncio.AbstractEventLo
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=6), st.sampled_from([b"", LENGTH[:30], LENGTH[:-3], CHUNKED[:-9]]))
 def test_any_bytes_end_in_an_answer_or_an_error(pieces: list[bytes], start: bytes) -> None:
+    """Whatever bytes come, reading ends within a second, in a body or in an upstream error of an incomplete answer."""
     loop = asyncio.new_event_loop()
     try:
         connection, _ = begin(loop)
@@ -183,6 +189,7 @@ def test_any_bytes_end_in_an_answer_or_an_error(pieces: list[bytes], start: byte
 def test_only_a_reused_connection_without_a_byte_of_answer_is_stale(
     loop: asyncio.AbstractEventLoop, answer: bytes, exchanges: int, error: type[UpstreamError]
 ) -> None:
+    """A close is stale only on a reused connection without a byte of answer; otherwise it is a reset."""
     connection, _ = begin(loop, exchanges)
     feed(connection, [answer] if answer else [], end=True)
     with pytest.raises(error) as raised:
@@ -191,6 +198,7 @@ def test_only_a_reused_connection_without_a_byte_of_answer_is_stale(
 
 
 def test_a_stream_gives_what_came_before_it_broke(loop: asyncio.AbstractEventLoop) -> None:
+    """A broken stream first gives the piece that came, and then raises a reset."""
     connection, _ = begin(loop)
     feed(connection, [CHUNKED.split(b" world")[0]], end=True)
     assert loop.run_until_complete(connection.read()) == b"hello"
@@ -208,6 +216,7 @@ def test_a_stream_gives_what_came_before_it_broke(loop: asyncio.AbstractEventLoo
     ids=["head", "interim", "trailer"],
 )
 def test_endless_heads_interim_answers_and_trailers_are_cut_off(loop: asyncio.AbstractEventLoop, flood: bytes) -> None:
+    """An engine that sends a head, interim answers or a trailer without end is aborted with a protocol error."""
     connection, transport = begin(loop)
     more = flood if flood.endswith(b"\r\n\r\n") else b"y" * 1000
     feed(connection, [flood])
@@ -221,6 +230,7 @@ def test_endless_heads_interim_answers_and_trailers_are_cut_off(loop: asyncio.Ab
 
 
 def test_an_oversized_answer_is_an_error_and_is_not_kept(loop: asyncio.AbstractEventLoop) -> None:
+    """An answer above the size limit is a protocol error that states the limit."""
     connection, _ = begin(loop)
     size = PAUSE_BYTES * 2
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
@@ -230,6 +240,7 @@ def test_an_oversized_answer_is_an_error_and_is_not_kept(loop: asyncio.AbstractE
 
 
 def test_a_stream_that_is_not_read_pauses_the_engine_and_its_time_limit(loop: asyncio.AbstractEventLoop) -> None:
+    """Unread data pauses the socket and the time between bytes, and reading it resumes both."""
     connection, transport = begin(loop)
     feed(connection, [CHUNKED.split(b"5;ext")[0]])
     while transport.reading:
@@ -242,6 +253,7 @@ def test_a_stream_that_is_not_read_pauses_the_engine_and_its_time_limit(loop: as
 
 @pytest.mark.parametrize("extra", [LENGTH, b"junk"])
 def test_bytes_that_nobody_asked_for_end_the_connection(loop: asyncio.AbstractEventLoop, extra: bytes) -> None:
+    """Bytes after a whole answer abort the connection, and bytes that come with it make it unusable."""
     connection, transport = begin(loop)
     feed(connection, [LENGTH])
     assert body_of(loop, connection) == b"hello world"

@@ -46,6 +46,7 @@ async def finish(pool: UpstreamPool, connection: Connection) -> bytes:
 
 
 async def test_a_connection_is_used_again() -> None:
+    """Three requests, one after the other, use a single connection."""
     async with opened() as (pool, engine, origin):
         for _ in range(3):
             connection = await pool.exchange(origin, request(), SLOW)
@@ -54,6 +55,7 @@ async def test_a_connection_is_used_again() -> None:
 
 
 async def test_concurrent_requests_have_connections_of_their_own() -> None:
+    """Two exchanges that are open at once use two connections."""
     async with opened() as (pool, engine, origin):
         first = await pool.exchange(origin, request(), SLOW)
         second = await pool.exchange(origin, request(), SLOW)
@@ -73,6 +75,7 @@ async def test_a_request_that_meets_a_closing_connection_is_sent_again_once() ->
 
 
 async def test_a_connection_closed_while_idle_is_forgotten() -> None:
+    """A connection that the engine closed while idle is replaced, without a stale retry."""
     stale: list[int] = []
     async with opened(lambda: stale.append(1)) as (pool, engine, origin):
         await finish(pool, await pool.exchange(origin, request(), SLOW))
@@ -83,6 +86,7 @@ async def test_a_connection_closed_while_idle_is_forgotten() -> None:
 
 
 async def test_an_engine_that_dies_of_a_request_does_not_get_it_a_third_time() -> None:
+    """A request that kills the engine on a reused connection is sent once more, and then ends in a reset."""
     async with opened() as (pool, engine, origin):
         await finish(pool, await pool.exchange(origin, request(), SLOW))
         with pytest.raises(UpstreamResetError):
@@ -91,6 +95,7 @@ async def test_an_engine_that_dies_of_a_request_does_not_get_it_a_third_time() -
 
 
 async def test_old_idle_connections_are_not_used() -> None:
+    """A connection that was idle for longer than the limit is replaced by a new one."""
     async with FakeUpstream() as engine:
         pool = UpstreamPool(idle_seconds=0.01, max_answer_bytes=1000)
         origin = Origin("127.0.0.1", engine.port)
@@ -102,6 +107,7 @@ async def test_old_idle_connections_are_not_used() -> None:
 
 
 async def test_a_refused_connection_says_when_to_come_back() -> None:
+    """A connection that is refused raises an error with a Retry-After of one second."""
     async with FakeUpstream() as engine:
         origin = Origin("127.0.0.1", engine.port)
     pool = UpstreamPool(idle_seconds=4, max_answer_bytes=1000)
@@ -120,6 +126,7 @@ async def test_a_refused_connection_says_when_to_come_back() -> None:
     ],
 )
 async def test_each_time_limit_says_which_it_was(fake: dict[str, Any], limits: dict[str, float], what: str) -> None:
+    """Each time limit raises a timeout that names it and ends the engine's work."""
     async with opened() as (pool, engine, origin):
         with pytest.raises(UpstreamTimeoutError, match=what):
             await pool.exchange(origin, request(fake), SLOW.model_copy(update=limits))
@@ -127,6 +134,7 @@ async def test_each_time_limit_says_which_it_was(fake: dict[str, Any], limits: d
 
 
 async def test_a_stall_after_the_first_token_is_cut_off() -> None:
+    """A stream that stalls after its first event ends in the timeout between bytes."""
     async with opened() as (pool, _, origin):
         fake = {"pieces": [STREAM_HEAD, chunk(event("a"))], "end": "hang"}
         limits = SLOW.model_copy(update={"between_bytes_seconds": 0.05})
@@ -137,6 +145,7 @@ async def test_a_stall_after_the_first_token_is_cut_off() -> None:
 
 
 async def test_only_an_exchange_that_lasts_is_watched() -> None:
+    """A quick exchange is never handed to the watcher, and one that hangs is handed over once."""
     watched: list[Connection] = []
     async with opened() as (pool, _, origin):
         await finish(pool, await pool.exchange(origin, request(), SLOW, watched.append))
@@ -148,6 +157,7 @@ async def test_only_an_exchange_that_lasts_is_watched() -> None:
 
 
 async def test_a_cancelled_caller_closes_the_connection() -> None:
+    """Cancelling a caller who waits for an answer ends the engine's connection."""
     async with opened() as (pool, engine, origin):
         call = asyncio.ensure_future(pool.exchange(origin, request({"pieces": [], "end": "hang"}), SLOW))
         await asyncio.sleep(0.05)

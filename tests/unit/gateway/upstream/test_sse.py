@@ -40,6 +40,7 @@ EXPECTED = (3, "stop", USAGE, True, False)
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 def test_every_split_in_two_passes_every_byte_in_whole_events(ends: str) -> None:
+    """Wherever a stream is cut in two, only whole events pass, all bytes pass, and the same is learned."""
     stream = STREAM.replace(b"\n", ends.encode())
     blank = (ends * 2).encode()
     for at in range(len(stream) + 1):
@@ -50,6 +51,7 @@ def test_every_split_in_two_passes_every_byte_in_whole_events(ends: str) -> None
 
 
 def test_one_byte_at_a_time_is_the_same() -> None:
+    """A stream fed byte by byte passes unchanged, and the same is learned."""
     out, meter = relay([STREAM[at : at + 1] for at in range(len(STREAM))])
     assert b"".join(out) == STREAM
     assert learned(meter) == EXPECTED
@@ -57,6 +59,7 @@ def test_one_byte_at_a_time_is_the_same() -> None:
 
 @given(st.lists(st.integers(min_value=0, max_value=len(STREAM)), max_size=12))
 def test_any_splits_are_the_same(cuts: list[int]) -> None:
+    """However a stream is cut into pieces, it passes unchanged, and the same is learned."""
     edges = [0, *sorted(cuts), len(STREAM)]
     out, meter = relay([STREAM[a:b] for a, b in pairwise(edges)])
     assert b"".join(out) == STREAM
@@ -65,6 +68,7 @@ def test_any_splits_are_the_same(cuts: list[int]) -> None:
 
 @given(st.lists(st.text(), max_size=8), st.integers(min_value=1, max_value=7))
 def test_counting_bytes_is_the_same_as_parsing(texts: list[str], size: int) -> None:
+    """The fast count agrees with parsing every event and with the number of texts that are not empty."""
     events = [event(text).encode() for text in texts]
     exact = StreamMeter()
     for one in events:
@@ -91,12 +95,14 @@ def test_counting_bytes_is_the_same_as_parsing(texts: list[str], size: int) -> N
     ],
 )
 def test_kinds_of_events(document: object, chunks: int, failed: bool) -> None:
+    """Tool calls, reasoning and text count as content, an error as a failure, and nonsense as nothing."""
     meter = StreamMeter()
     meter.count(f"data: {json.dumps(document)}\n\n".encode(), 0.0)
     assert (meter.content_chunks, meter.failed) == (chunks, failed)
 
 
 def test_tool_calls_after_text_are_counted_too() -> None:
+    """A tool call in one batch with text counts, and its time is that of the last content."""
     meter = StreamMeter()
     meter.count(event("a").encode(), 1.0)
     meter.count((event("b") + event(None, choice={"delta": {"tool_calls": [{}]}})).encode(), 3.0)
@@ -106,6 +112,7 @@ def test_tool_calls_after_text_are_counted_too() -> None:
 
 
 def test_times_are_those_of_the_first_and_last_content() -> None:
+    """Over several batches, first and last content have their own times, whatever empty event follows."""
     meter = StreamMeter()
     for at in range(400):  # several batches
         meter.count(event("word" * 10).encode(), float(at))
@@ -115,6 +122,7 @@ def test_times_are_those_of_the_first_and_last_content() -> None:
 
 
 def test_an_error_after_text_is_seen() -> None:
+    """An error in one batch with text marks the stream as failed."""
     meter = StreamMeter()
     meter.count(event("a").encode(), 1.0)
     meter.count((event("b") + 'data: {"error":{"message":"x"}}\n\n').encode(), 2.0)
@@ -123,6 +131,7 @@ def test_an_error_after_text_is_seen() -> None:
 
 
 def test_an_endless_event_is_refused() -> None:
+    """An event that outgrows the limit is a protocol error that states it."""
     framer = EventFramer(4096)
     framer.feed(b"data: " + b"x" * 4000)
     with pytest.raises(UpstreamProtocolError, match="4096 bytes"):

@@ -1,0 +1,25 @@
+"""The README's settings table is what the settings classes say."""
+
+import pytest
+
+from nexus.settings_table import README, settings_table, with_table
+
+
+def test_the_readme_holds_the_generated_table() -> None:
+    """A setting that changed without `make fmt` is a stale README."""
+    assert with_table(README.read_text()) == README.read_text()
+
+
+def test_every_setting_stands_once_with_a_meaning() -> None:
+    """No setting is missing, doubled, or without an explanation."""
+    rows = [line.split("|") for line in settings_table().splitlines()[2:]]
+    names = [row[1].strip() for row in rows]
+    assert "`NEXUS_HOME`" in names
+    assert len(set(names)) == len(names)
+    assert all(row[3].strip() for row in rows)
+
+
+def test_a_readme_without_marks_is_refused() -> None:
+    """The table never lands at a place nobody chose."""
+    with pytest.raises(ValueError, match="settings"):
+        with_table("# Nexus\n")

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import psutil
 
 from nexus.outcome import ReleaseOutcome, read_outcome
-from serving.contracts.progress import ProgressEvent
+from serving.contracts.progress import EventKind, ProgressEvent
 from serving.contracts.release_spec import ResolvedRelease
 from serving.files import write_atomic
 from serving.record import ReleaseRecord
@@ -27,6 +27,7 @@ from serving.settings import NexusSettings
 
 MARKER = "NEXUS_HOME"
 _POLL_SECONDS = 0.2
+_VALIDATION = "validate_data"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -73,7 +74,8 @@ def run_release(
         release: What to release.
         settings: Where.
         on_event: Called for each progress event of this run, in order.
-        start_node: Starts the local node; runs beside the first steps, because engines take long to import.
+        start_node: Starts the local node; called beside the pipeline as soon as the data is known to be good, because
+            engines take long to import and broken data needs none.
     """
     started = time.monotonic()
     record = ReleaseRecord(settings.release_dir(release.release_id))
@@ -82,6 +84,12 @@ def run_release(
     resolved = record.folder / "release.json"
     write_atomic(resolved, release.model_dump_json(indent=2) + "\n")
     node = _Background(start_node)
+
+    def follow(event: ProgressEvent) -> None:
+        if event.step == _VALIDATION and event.kind is EventKind.FINISHED:
+            node.start()
+        on_event(event)
+
     with (record.folder / "pipeline.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.run_local", str(resolved)],
@@ -93,14 +101,14 @@ def run_release(
         )
         try:
             while process.poll() is None:
-                seen = _forward(record, seen, on_event)
+                seen = _forward(record, seen, follow)
                 node.check()
                 time.sleep(_POLL_SECONDS)
         except BaseException:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
             raise
-    _forward(record, seen, on_event)
+    _forward(record, seen, follow)
     node.check()
     return read_outcome(
         record,
@@ -140,7 +148,11 @@ class _Background:
     def __init__(self, call: Callable[[], object]) -> None:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Make the call; once, however often this is called."""
+        if not self._thread.ident:
+            self._thread.start()
 
     def _run(self, call: Callable[[], object]) -> None:
         try:

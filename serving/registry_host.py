@@ -26,6 +26,8 @@ from serving.registry import RegisteredVersion, Registry, VersionContent
 from serving.settings import NexusSettings
 
 _FILE: Final = "registry-host.json"
+_NICENESS: Final = 5
+"""Below the step that runs beside its import: on two cores the step is what a person waits for."""
 _METHODS: Final = frozenset({"register", "resolve", "fetch", "set_alias", "drop_alias", "tag", "log_document"})
 _GONE: Final = (EOFError, OSError, ValueError, KeyError, AuthenticationError)
 """How a host shows that it is not there: no file, half a file, nobody at the socket, gone in the middle of a call."""
@@ -108,6 +110,7 @@ def registry_host(settings: NexusSettings, log: Path) -> Iterator[None]:
 
 def main() -> None:
     """Serve registry calls until standard input ends."""
+    os.nice(_NICENESS)
     settings = NexusSettings.load()
     place = settings.run_dir / _FILE
     threading.Thread(target=_end_with_parent, args=(place,), daemon=True).start()

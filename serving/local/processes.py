@@ -15,6 +15,7 @@ from pathlib import Path
 
 HOME_VARIABLE = "NEXUS_HOME"
 _POLL_SECONDS = 0.02
+_EXEC_SECONDS = 1.0  # microseconds on an idle machine
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,25 @@ def spawn_detached(argv: Sequence[str], env: Mapping[str, str], log_path: Path) 
         setsigmask=[],
         setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE],
     )
+    _wait_for_environment(pid)
     fields = _stat(pid)
     return ProcessId(pid, int(fields[19]) if fields else 0)
+
+
+def _wait_for_environment(pid: int) -> None:
+    """Wait until a new process shows its environment.
+
+    The kernel lets the parent go on when exec has dropped the old memory, a moment before the new environment can be
+    read; a look in between would not know the process as ours.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/environ").read_bytes() or (_stat(pid) or ["Z"])[0] == "Z":
+                return
+        except OSError:
+            return
+        time.sleep(0.001)
 
 
 def all_pids() -> Iterator[int]:

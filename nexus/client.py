@@ -42,6 +42,21 @@ class NexusClient:
         self._seed()
         return node.up(self.settings, say)
 
+    def serve(self, model: str, say: Callable[[str], None] = _quiet) -> NodeStatus:
+        """Start what does not run and wait until a model's stable version answers.
+
+        Raises:
+            NodeError: It did not within its engine's time limit.
+            LookupError: No version of the model was ever promoted here.
+        """
+        self.up(say)
+        head = self.gitops.head()
+        version = release_state.read_version(self.gitops, model, self.settings.environment)
+        if version is None or head.commit is None:
+            raise LookupError(f"expected a promoted version of {model!r}; there is none: release one first")
+        seconds = version.spec.engine.ready_timeout_seconds
+        return node.wait_synced(self.settings, head.commit, [version.spec.service], seconds, say)
+
     def down(self, say: Callable[[str], None] = _quiet) -> None:
         """Stop every process of this installation; nothing of the state is lost."""
         say("stopping")
@@ -71,7 +86,13 @@ class NexusClient:
             ended = self.ended(release)
             if ended is not None:
                 return ended
-            return run_release(release, self.settings, on_event=on_event, start_node=self.up)
+            return run_release(
+                release,
+                self.settings,
+                on_event=on_event,
+                start_node=self.up,
+                keep_node=lambda: node.keep(self.settings),
+            )
 
     def abandon(self, spec: Path) -> Conclusion:
         """Take an unfinished release of this spec out again.

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ def run_release(
     *,
     on_event: Callable[[ProgressEvent], None],
     start_node: Callable[[], object],
+    keep_node: Callable[[], object],
 ) -> ReleaseOutcome:
     """Run the pipeline for a resolved release and tell how it ended. The caller holds `model_lock`.
 
@@ -76,6 +78,7 @@ def run_release(
         on_event: Called for each progress event of this run, in order.
         start_node: Starts the local node; called beside the pipeline as soon as the data is known to be good, because
             engines take long to import and broken data needs none.
+        keep_node: Starts again what nobody else would; called all the time once `start_node` has returned.
     """
     started = time.monotonic()
     record = ReleaseRecord(settings.release_dir(release.release_id))
@@ -90,19 +93,24 @@ def run_release(
             node.start()
         on_event(event)
 
-    with (record.folder / "pipeline.log").open("ab") as log:
+    with (
+        (record.folder / "pipeline.log").open("ab") as log,
+        tempfile.TemporaryDirectory(prefix="nexus-", ignore_cleanup_errors=True) as scratch,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.run_local", str(resolved)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, MARKER: str(settings.home)},  # noqa: TID251 - the child reads its settings from it
+            env=_child_environment(settings, scratch),
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no lock is taken
         )
         try:
             while process.poll() is None:
                 seen = _forward(record, seen, follow)
                 node.check()
+                if node.done:
+                    keep_node()
                 time.sleep(_POLL_SECONDS)
         except BaseException:
             process.send_signal(signal.SIGINT)
@@ -117,6 +125,15 @@ def run_release(
         seconds=time.monotonic() - started,
         exit_code=process.returncode,
     )
+
+
+def _child_environment(settings: NexusSettings, scratch: str) -> dict[str, str]:
+    """Hand the environment on, with our mark; kfp leaves a folder a step where TMPDIR says.
+
+    Modules come from the installation, never from the folder the command happens to be called in.
+    """
+    ours = {MARKER: str(settings.home), "TMPDIR": scratch, "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **ours}  # noqa: TID251 - handed on to the child
 
 
 def end_leftovers(settings: NexusSettings, release_id: str) -> None:
@@ -153,6 +170,11 @@ class _Background:
         """Make the call; once, however often this is called."""
         if not self._thread.ident:
             self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the call has returned."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     def _run(self, call: Callable[[], object]) -> None:
         try:

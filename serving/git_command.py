@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 
+_USER_INFO = re.compile(r"://[^/\s@]+@")
 _TIMEOUT_SECONDS = 60
 _KEPT = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_EXEC_PATH")
 """How to reach and trust a server; everything else of `GIT_*` is the state of a hook or alias we were called from."""
@@ -52,8 +54,14 @@ def run_git(*arguments: str, stdin: str | None = None, env: Mapping[str, str] | 
     except FileNotFoundError as exc:
         raise GitError("expected git on PATH; there is none: install git") from exc
     except subprocess.TimeoutExpired as exc:
-        raise GitError(f"expected `git {' '.join(arguments[:3])}` within {_TIMEOUT_SECONDS} s; it did not end") from exc
+        command = _without_secrets(" ".join(arguments[:3]))
+        raise GitError(f"expected `git {command}` within {_TIMEOUT_SECONDS} s; it did not end") from exc
     if done.returncode != 0:
         words = done.stderr.decode(errors="replace").strip()[-1000:]
-        raise GitError(f"`git {' '.join(arguments)}` failed with {done.returncode}: {words}")
+        raise GitError(_without_secrets(f"`git {' '.join(arguments)}` failed with {done.returncode}: {words}"))
     return done.stdout.decode(errors="replace")
+
+
+def _without_secrets(text: str) -> str:
+    """Hide what stands before the host of a URL: user names and tokens."""
+    return _USER_INFO.sub("://***@", text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from serving.contracts.progress import EventKind, ProgressEvent
 from serving.files import write_atomic
@@ -49,12 +49,13 @@ class ReleaseRecord:
             os.close(fd)
 
     def events(self) -> list[ProgressEvent]:
-        """Read all whole lines written so far."""
+        """Read all lines written so far; one that a full disk or a kill cut short is left out."""
         path = self.folder / "events.jsonl"
         if not path.exists():
             return []
         raw = path.read_bytes()
-        return [ProgressEvent.model_validate_json(line) for line in raw[: raw.rfind(b"\n") + 1].splitlines()]
+        events = (_event(line) for line in raw[: raw.rfind(b"\n") + 1].splitlines())
+        return [event for event in events if event is not None]
 
     @contextmanager
     def step(self, name: str) -> Iterator[Progress]:
@@ -67,6 +68,13 @@ class ReleaseRecord:
             self.emit(name, EventKind.FAILED, f"{type(exc).__name__}: {exc}"[:2000])
             raise
         self.emit(name, EventKind.FINISHED, progress.summary)
+
+
+def _event(line: bytes) -> ProgressEvent | None:
+    try:
+        return ProgressEvent.model_validate_json(line)
+    except ValidationError:
+        return None
 
 
 class Progress:

@@ -152,11 +152,14 @@ def services_at(head: Snapshot, model: str, environment: str) -> list[str]:
 def holder_at(head: Snapshot, model: str, environment: str) -> str | None:
     """Return the id of the release that is deployed and not judged yet; None when the model is free.
 
-    The newest transition that touched the model's folder tells: only deploying and ending a release do.
+    The newest transition that touched the model's folder tells: only deploying and ending a release do. An ending that
+    found nothing left to change (a person had reverted the deployment) touches no folder, so it is looked for.
     """
     for commit in head.log(layout.model_folder(model, environment)):
         if STEP_TRAILER in commit.trailers and RELEASE_TRAILER in commit.trailers:
-            return commit.trailers[RELEASE_TRAILER] if commit.trailers[STEP_TRAILER] == Step.DEPLOYED else None
+            holder = commit.trailers[RELEASE_TRAILER]
+            deployed = commit.trailers[STEP_TRAILER] == Step.DEPLOYED and not release_at(head, holder).finished
+            return holder if deployed else None
     return None
 
 

@@ -99,10 +99,13 @@ def deploy_candidate(
     Raises:
         ReleaseHeldError: Another release of the model is not judged yet.
         NotDeployedError: The environment has no gateway policy.
+        ReleaseStateError: The release is deployed with another candidate.
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        if history.release_at(head, release.release_id).transitions:
+        state = history.release_at(head, release.release_id)
+        if state.transitions:
+            _require_same(head, state, release, registration, environment)
             return None
         _require_free(head, release.release_id, release.spec.model, environment)
         if head.read(layout.policy_path(environment)) is None:
@@ -262,6 +265,20 @@ def _require_free(head: Snapshot, release_id: str, model: str, environment: str)
     holder = history.holder_at(head, model, environment)
     if holder is not None and holder != release_id:
         raise ReleaseHeldError(release_id, model, holder)
+
+
+def _require_same(
+    head: Snapshot, state: ReleaseState, release: ResolvedRelease, registration: Registration, environment: str
+) -> None:
+    """Refuse to go on with other weights than those that are deployed: they were never judged."""
+    service = documents.service_name(release, registration.weights_digest)
+    deployed = history.services_at(head, release.spec.model, environment)
+    if state.deployed and service not in deployed:
+        raise ReleaseStateError(
+            f"expected the candidate that {release.release_id} is deployed with, one of {deployed}; this run built "
+            f"{service}, for the cache is gone or the code has changed: take the release out with `nexus release "
+            "--abandon` and its spec, then release again with `--again`"
+        )
 
 
 def require_unjudged(state: ReleaseState) -> None:

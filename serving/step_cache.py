@@ -15,16 +15,15 @@ from pathlib import Path
 from serving.files import atomic_folder
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_CODE_SUFFIXES = frozenset({".py", ".txt", ".jinja", ".css"})
 
 
 def code_digest(*packages: str) -> str:
-    """Digest the Python files of some packages, given as paths below the repository such as `components/train_model`."""
+    """Digest the code of some packages, given as paths below the repository such as `components/train_model`."""
     state = hashlib.sha256()
     for package in sorted(packages):
         root = _REPOSITORY / package
-        files = (
-            [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".jinja", ".css"})
-        )
+        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in _CODE_SUFFIXES)
         if not files:
             raise FileNotFoundError(f"expected code at {package!r} below {_REPOSITORY}; got nothing")
         for file in files:

@@ -79,7 +79,10 @@ def notes(reader: ObservationReader, *, dropped: int, failed: int) -> tuple[str,
     tally = reader.tally
     counted = (
         (tally.disconnected, "requests were given up by their clients and are judged by no metric"),
-        (tally.rejected, "requests were refused by the gateway before they reached a side"),
+        (
+            tally.rejected,
+            "requests were refused by the gateway and are judged by no metric",
+        ),
         (tally.unlabelled, "answers have no label and count for no quality metric"),
         (reader.broken_lines, "spool lines could not be read"),
         (dropped, "simulated requests were not sent, because too many others were unanswered"),

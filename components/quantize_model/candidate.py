@@ -13,7 +13,6 @@ from pathlib import Path
 from components.quantize_model.errors import BrokenWeightsError, QuantizeModelError, RecipeError, StorageFullError
 from components.quantize_model.methods import Method
 from components.quantize_model.tools import versions
-from components.quantize_model.weights import INDEX, Weights, read_json, read_weights
 from components.quantize_model.workshop import Workshop
 from serving.contracts.base import Digest, StrictModel
 from serving.contracts.data_contract import DataRow
@@ -22,11 +21,12 @@ from serving.contracts.release_spec import QuantizeMethod, QuantizeRecipe
 from serving.files import digest_bytes, digest_file, digest_folder
 from serving.settings import NexusSettings
 from serving.step_cache import StepCache
+from serving.weights_folder import INDEX, Weights, WeightsFolderError, read_weights
 
 MAX_CALIBRATION_ROWS = 512  # LLM Compressor's own default
 MAX_CALIBRATION_TOKENS = 2048  # length of calibration rows in LLM Compressor's examples
 STEP = "quantize_model"
-_CODE = ("components/quantize_model",)
+_CODE = ("components/quantize_model", "serving/weights_folder.py", "serving/safetensors_header.py")
 _MEASURING_SECONDS = 1800.0
 _PROGRAMS = Path(__file__).parent
 
@@ -69,7 +69,7 @@ class Bench:
         """
         source, target = self.scratch / "rows.json", self.scratch / "tokens.json"
         source.write_text(json.dumps([_conversation(row) for row in self.rows]))
-        config = read_json(self.base.folder / "config.json")
+        config = self.base.config
         limit = min(int(config.get("max_position_embeddings") or MAX_CALIBRATION_TOKENS), MAX_CALIBRATION_TOKENS)
         arguments = {
             "base": str(self.base.folder.resolve()),
@@ -188,7 +188,7 @@ def _complete(base: Weights, folder: Path) -> Weights:
         file.chmod(0o644)
     try:
         return read_weights(folder)
-    except BrokenWeightsError as exc:
+    except WeightsFolderError as exc:
         raise RecipeError(f"the tool reported success, but its result cannot be used: {exc}") from exc
 
 

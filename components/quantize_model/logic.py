@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.quantize_model.candidate import MAX_CALIBRATION_ROWS, STEP, Bench, build_candidate
-from components.quantize_model.errors import QuantizationError, storage_errors
+from components.quantize_model.errors import BrokenWeightsError, QuantizationError, storage_errors
 from components.quantize_model.methods import METHODS, Method
-from components.quantize_model.weights import check_tokenizer, read_weights
 from components.quantize_model.workshop import Workshop
 from serving.contracts.data_contract import Split
 from serving.contracts.quantization_report import Candidate, CandidateStatus, QuantizationReport
@@ -20,6 +19,7 @@ from serving.files import digest_folder
 from serving.record import Progress, ReleaseRecord
 from serving.settings import NexusSettings
 from serving.step_cache import StepCache
+from serving.weights_folder import Weights, WeightsFolderError, check_folder
 
 
 def quantize(
@@ -53,8 +53,7 @@ def quantize(
         DataRowsError: The calibration set cannot be read.
     """
     with storage_errors(output), record.step(STEP) as progress, storage_errors(output):
-        weights = read_weights(base)
-        check_tokenizer(base)
+        weights = _check_base(base)
         rows = tuple(read_rows(split_file(data, Split.CALIBRATION))[:MAX_CALIBRATION_ROWS])
         with (
             _fresh(output) as scratch,
@@ -77,6 +76,13 @@ def quantize(
         progress.summary = _summary(report)
         _require(report)
     return report
+
+
+def _check_base(folder: Path) -> Weights:
+    try:
+        return check_folder(folder)
+    except WeightsFolderError as exc:
+        raise BrokenWeightsError(str(exc)) from exc
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
-from components.train_model.weights_folder import WeightsError, check_model_folder
 from serving.registry import RegistryError
 from serving.registry_host import open_registry
 from serving.settings import NexusSettings
+from serving.weights_folder import WeightsFolderError, check_folder
 
 _PINNED = re.compile(r"(?P<id>[A-Za-z0-9][\w.\-]*/[\w.\-]+)@(?P<revision>[0-9a-f]{40})")
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
@@ -104,6 +104,6 @@ def fetch_registry(source: str, settings: NexusSettings, output: Path) -> int:
 
 def _checked(folder: Path) -> int:
     try:
-        return check_model_folder(folder)
-    except WeightsError as exc:
+        return check_folder(folder).parameters
+    except WeightsFolderError as exc:
         raise SourceError(str(exc)) from exc

@@ -20,7 +20,7 @@ from gateway.upstream.sse import EventFramer, StreamMeter
 from serving.contracts.observation import Outcome
 
 _JSON: Final = b"application/json"
-_CLIENT_ERRORS: Final = frozenset({400, 413, 415, 422})
+_REFUSALS: Final = frozenset({400, 413, 415, 422})
 """Statuses by which an engine says that the request is at fault; any other error status is the engine's own fault."""
 
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
@@ -39,8 +39,8 @@ async def relay_whole(call: Call, connection: Connection, send: Send) -> None:
         if not is_json:
             raise UpstreamProtocolError("expected the engine to answer with JSON or an event stream; it did not")
         call.answered(body)
-    elif status in _CLIENT_ERRORS:
-        call.outcome = Outcome.REJECTED
+    elif status in _REFUSALS:
+        call.outcome = Outcome.ENGINE_REFUSED
         if not is_json:
             body = error_body("invalid_request", "the engine refused the request and gave no reason", status=status)
     else:

@@ -53,7 +53,7 @@ class SpoolFile:
         Raises:
             OSError: It is not written, and nothing of it is left in the file.
         """
-        if self._fd is None or (self._size and self._size + len(batch) > self._max_bytes):
+        if self._fd is None or self._vanished(self._fd) or (self._size and self._size + len(batch) > self._max_bytes):
             self._begin()
         assert self._fd is not None
         try:
@@ -65,6 +65,11 @@ class SpoolFile:
             self._undo()
             raise
         self._size += len(batch)
+
+    @staticmethod
+    def _vanished(fd: int) -> bool:
+        """Whether somebody deleted the file under us: what is written to it, nobody will read."""
+        return os.fstat(fd).st_nlink == 0
 
     def _begin(self) -> None:
         self.close()

@@ -86,11 +86,15 @@ class AnswerParser:
 
     def on_headers_complete(self) -> None:
         """Take the status; an interim answer (1xx) is forgotten when it is complete."""
+        if self.complete:
+            return
         self.status = self._parser.get_status_code()
         self._head_done = True
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body, within bounds."""
+        """Keep a piece of the body, within bounds; a second answer's is nobody's."""
+        if self.complete:
+            return
         self._silent_bytes = 0
         self._got_body = True
         self._chunks.append(body)

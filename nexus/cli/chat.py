@@ -24,7 +24,8 @@ def chat(
     json: JsonOption = False,
 ) -> None:
     """Ask a model through the gateway, as its consumers do."""
-    client = NexusClient()
+    with reported_errors():
+        client = NexusClient()
     messages: list[dict[str, str]] = []
     if question is not None:
         with reported_errors():

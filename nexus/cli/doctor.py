@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from nexus.cli.output import EXIT_FAILURE, JsonOption, out, print_json
+from nexus.cli.output import EXIT_FAILURE, JsonOption, out, print_json, reported_errors
 from serving.contracts.base import StrictModel
 from serving.local import node
 from serving.settings import NexusSettings
@@ -140,8 +141,9 @@ CHECKS: tuple[Callable[[NexusSettings], Finding], ...] = (
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine: tools, CPU, memory, disk, environments, port. Exit code 1 when something must be mended."""
-    settings = NexusSettings.load()
-    findings = [check(settings) for check in CHECKS]
+    with reported_errors():
+        settings = NexusSettings.load()
+        findings = [check(settings) for check in CHECKS]
     failed = any(finding.level is Level.FAILURE for finding in findings)
     if json:
         print_json({"healthy": not failed, "findings": [finding.model_dump(mode="json") for finding in findings]})
@@ -154,9 +156,7 @@ def _table(findings: list[Finding]) -> Table:
     marks = {Level.OK: "[green]✔[/]", Level.WARNING: "[yellow]![/]", Level.FAILURE: "[red]✘[/]"}
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
-        table.add_row(
-            marks[finding.level], finding.check, finding.found, f"[bold]{finding.action}[/]" if finding.action else ""
-        )
+        table.add_row(marks[finding.level], finding.check, escape(finding.found), f"[bold]{escape(finding.action)}[/]")
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from rich.markup import escape
 from rich.table import Table
 
 from nexus.cli.output import EXIT_FAILURE, JsonOption, err, out, print_json, reported_errors
@@ -57,7 +58,8 @@ def _show(current: NodeStatus, *, json: bool) -> None:
             table.add_column(column)
         for service in current.services:
             phase = f"[{_STYLES.get(service.phase, 'yellow')}]{service.phase}[/]"
-            table.add_row(service.name, phase, service.url or "-", service.message or ", ".join(service.not_applied))
+            said = service.message or ", ".join(service.not_applied)
+            table.add_row(service.name, phase, service.url or "-", escape(said))
         out.print(table)
     for problem in current.problems:
         out.print("problem:", problem, markup=False)

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from serving.local.node import NodeError
 
 from nexus.chat import ChatError
 from nexus.release_run import ReleaseBusyError
 from serving.contracts.load import DocumentError
+from serving.git_command import GitError
 from serving.gitops import GitOpsError
+from serving.local.node import NodeError
 from serving.release_state import ReleaseHeldError, ReleaseStateError
 from serving.settings import UnknownSettingError
 
@@ -37,6 +38,8 @@ _CODES: dict[type[Exception], int] = {
     ReleaseHeldError: EXIT_BUSY,
     ReleaseStateError: EXIT_FAILURE,
     NodeError: EXIT_FAILURE,
+    ValidationError: EXIT_USAGE,
+    GitError: EXIT_FAILURE,
     GitOpsError: EXIT_FAILURE,
     ChatError: EXIT_FAILURE,
     OSError: EXIT_FAILURE,

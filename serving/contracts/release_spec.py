@@ -203,7 +203,8 @@ class CanaryPlan(StrictModel):
             raise ValueError(f"step weights must rise strictly; got {weights}")
         if weights[-1] > 50:
             raise ValueError(
-                f"the last step must leave the baseline an equal share (at most 50); got {weights[-1]}: 100 is the promotion itself"
+                f"the last step must leave the baseline an equal share (at most 50); got {weights[-1]}: "
+                "100 is the promotion itself"
             )
         names = [metric.name for metric in self.metrics]
         if len(set((m.name, m.quantile) for m in self.metrics)) != len(names):
@@ -243,7 +244,7 @@ class ReleaseSpec(StrictModel):
 class ResolvedRelease(StrictModel):
     """A release spec with everything it refers to, as it travels through the pipeline.
 
-    `release_id` is `<model>-<12 hex>` of the canonical spec, contract and attempt: the same content is the same release.
+    `release_id` is `<model>-<12 hex>` of the canonical spec, contract and attempt: the same content, the same release.
     """
 
     release_id: Name

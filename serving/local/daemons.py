@@ -7,8 +7,9 @@ import os
 from serving.local.processes import HOME_VARIABLE
 from serving.settings import NexusSettings
 
-# What a shell may carry that must not reach a detached process: where its Python looks for modules.
-_DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+# What must not reach a detached process: where a shell's Python looks for modules, and the temporary folder of the
+# release that happened to start it, which goes when the release ends.
+_DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "TMPDIR")
 
 _PASSED = "NEXUS_GATEWAY_"  # read by the gateway itself, such as its log level
 

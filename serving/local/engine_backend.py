@@ -12,12 +12,12 @@ from typing import Protocol
 from serving.files import digest_folder
 from serving.local import log_files, ports, probe
 from serving.local.engine_client import plan_engine, start_engine
-from serving.local.errors import EngineError, WeightsError
+from serving.local.errors import EngineError, WeightsError, weights_errors
 from serving.local.processes import kill_group
 from serving.local.service_record import RecordStore, ServiceRecord
-from serving.local.weights import check_weights
 from serving.runtimes.inference_service import ServedService
 from serving.settings import NexusSettings
+from serving.weights_folder import check_folder
 
 _PROBE_SECONDS = 20.0  # one token on a slow, busy machine
 _METRICS_SECONDS = 2.0
@@ -89,7 +89,8 @@ class ProcessBackend:
                 f"expected file:// or an absolute path in storageUri; got {service.storage_uri!r}: "
                 "this machine has no storage initializer"
             )
-        check_weights(folder)
+        with weights_errors():
+            check_folder(folder)
         found = self._digest(folder)
         if found != service.weights_digest:
             raise WeightsError(

@@ -18,12 +18,12 @@ from serving.engines.base import EngineArgumentError, EngineCommand, EngineSpec
 from serving.engines.registry import build_command
 from serving.local import log_files, ports, probe
 from serving.local.engine_host import engine_host, scratch_folder, starts_warm
-from serving.local.errors import EngineError, NeverReadyError
+from serving.local.errors import EngineError, NeverReadyError, weights_errors
 from serving.local.parent_client import ensure_parent
 from serving.local.parent_protocol import ParentConnection, ParentError, StartRequest
 from serving.local.processes import ProcessId, kill_group, stop_group
-from serving.local.weights import check_weights
 from serving.settings import NexusSettings
+from serving.weights_folder import check_folder
 
 __all__ = [
     "EngineHandle",
@@ -108,7 +108,7 @@ def plan_engine(
     Args:
         settings: Settings of this home.
         engine: Engine and its arguments.
-        model_path: Hugging Face folder; see `check_weights`.
+        model_path: Hugging Face folder; see `check_folder`.
         served_name: Model name that clients ask for.
         log_path: File for its output.
         token: Name of the start; by default a new one.
@@ -230,7 +230,8 @@ def leased_engine(
         WeightsError: The folder cannot be served.
         EngineError: The engine did not start, with its last log lines.
     """
-    check_weights(model_path)
+    with weights_errors():
+        check_folder(model_path)
     ensure_parent(settings, say)
     plan = plan_engine(settings, engine=engine, model_path=model_path, served_name=served_name, log_path=log_path)
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from serving.contracts.release_spec import EngineName
 from serving.engines.base import Device, EngineHost
 from serving.local.errors import EngineError
 from serving.settings import NexusSettings
+
+_TEMPORARY = Path("/tmp")  # noqa: S108 - the folder made in it is private, and refused when it is somebody else's
 
 
 def engine_host(settings: NexusSettings) -> EngineHost:
@@ -43,13 +44,14 @@ def scratch_folder(settings: NexusSettings) -> Path:
     """Folder of the temporary files of this home's engines, made private to this user.
 
     It stands in the system's temporary folder, because a unix socket's path may have 107 bytes and a home is often
-    deeper than that.
+    deeper than that. Every process of the home must find the same one, so TMPDIR, which a release's steps have of their
+    own, does not count.
 
     Raises:
         EngineError: Another user owns it.
     """
     name = hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"nexus-{os.getuid()}-{name}"
+    folder = _TEMPORARY / f"nexus-{os.getuid()}-{name}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:

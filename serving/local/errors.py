@@ -8,6 +8,11 @@ NodeError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving.weights_folder import WeightsFolderError
+
 
 class NodeError(Exception):
     """The local node cannot do what was asked."""
@@ -23,3 +28,12 @@ class WeightsError(EngineError):
 
 class NeverReadyError(EngineError):
     """An engine ran for its whole time limit without an answer; a second try would only take as long."""
+
+
+@contextmanager
+def weights_errors() -> Iterator[None]:
+    """Turn a folder that is not whole into `WeightsError`."""
+    try:
+        yield
+    except WeightsFolderError as exc:
+        raise WeightsError(str(exc)) from exc

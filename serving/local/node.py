@@ -17,7 +17,7 @@ from serving.local.reconciler_client import ensure_reconciler, reconciler_log, r
 from serving.local.shutdown import shut_down
 from serving.settings import NexusSettings
 
-__all__ = ["NodeError", "down", "read_status", "up", "wait_synced"]
+__all__ = ["NodeError", "down", "keep", "read_status", "up", "wait_synced"]
 
 UP_TIMEOUT_SECONDS = 90.0  # reconciler and gateway import within 5 s on an idle machine
 _POLL_SECONDS = 0.1
@@ -60,6 +60,15 @@ def up(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStat
             reason = "\n".join(problems) or f"expected the gateway to answer within {UP_TIMEOUT_SECONDS:g} s"
             raise NodeError(log_files.with_tail(reason, reconciler_log(settings)))
         time.sleep(_POLL_SECONDS)
+
+
+def keep(settings: NexusSettings) -> None:
+    """Have a reconciler running, which has everything else running; costs next to nothing where it does.
+
+    Raises:
+        NodeError: It ended while starting, with its last log lines.
+    """
+    ensure_reconciler(settings)
 
 
 def down(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> None:

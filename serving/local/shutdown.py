@@ -85,6 +85,8 @@ def _check_ports(settings: NexusSettings, numbers: Iterable[int]) -> None:
 
 def _remove_files(settings: NexusSettings) -> None:
     for path in settings.run_dir.iterdir() if settings.run_dir.is_dir() else ():
+        if path.name == "locks":
+            continue  # somebody may hold one: a new file of the same name would let a second holder in
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         elif path.suffix not in _LOCKS:

@@ -66,7 +66,7 @@ def unused_port() -> int:
 def write_model(folder: Path) -> Path:
     """Write the smallest folder that passes the weights check; no engine could compute with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
     (folder / "tokenizer.json").write_text(json.dumps(_TOKENIZER))
     (folder / "tokenizer_config.json").write_text("{}")
     header = json.dumps({"w": {"dtype": "F32", "shape": [64], "data_offsets": [0, 256]}}).encode()

@@ -13,6 +13,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "model.layers.0.self_attn.q_proj.weight": (4, 4),
     "model.norm.weight": (4,),
 }
+CONFIG: Mapping[str, object] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8}
 _TOKENIZER = {
     "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
     "pre_tokenizer": None, "post_processor": None, "decoder": None,
@@ -37,7 +38,7 @@ def safetensors_bytes(shapes: Mapping[str, tuple[int, ...]], fill: int = 1) -> b
 def make_base(folder: Path) -> Path:
     """A whole weights folder with a readable tokenizer."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"vocab_size": 8, "max_position_embeddings": 16}))
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"max_position_embeddings": 16}))
     (folder / "model.safetensors").write_bytes(safetensors_bytes(SHAPES))
     (folder / "tokenizer.json").write_text(json.dumps(_TOKENIZER))
     (folder / "tokenizer_config.json").write_text("{}")

@@ -182,6 +182,17 @@ def test_every_transition_done_twice_changes_nothing(gitops: GitOps) -> None:
     assert state.commit(Step.DEPLOYED) is not None
 
 
+def test_other_weights_than_the_deployed_ones_are_refused(gitops: GitOps) -> None:
+    """A run that had to build again, and got something else, must not wait for it nor promote it."""
+    promote(gitops, 1)
+    release, registration, _ = deploy(gitops, 2)
+    head = gitops.head().commit
+    rebuilt = registration.model_copy(update={"weights_digest": f"sha256:{'e' * 64}"})
+    with pytest.raises(ReleaseStateError, match="--abandon"):
+        release_state.deploy_candidate(gitops, release, rebuilt, ENV)
+    assert gitops.head().commit == head
+
+
 def test_weight_zero_is_the_deployment_itself(gitops: GitOps) -> None:
     """Asking for the weight a deployment has makes no commit and returns the deployment's."""
     promote(gitops, 1)

@@ -74,10 +74,10 @@ def test_a_missing_policy_or_folder_is_refused(tmp_path: Path) -> None:
             read_folder(path, ParseCache())
 
 
-@pytest.mark.parametrize("text", ["\n\x07", "x" * 200, "caf\xe9"])
+@pytest.mark.parametrize("text", ["\n\x07", "a\x07b", "x" * 129, "caf\xe9"])
 def test_a_revision_that_could_break_a_log_line_is_refused(tmp_path: Path, text: str) -> None:
     """A revision with control characters, too many characters or non-ASCII ones is refused."""
-    (tmp_path / "REVISION").write_text(text if text.strip() else "a\x07b")
+    (tmp_path / "REVISION").write_text(text)
     with pytest.raises(DocumentError, match="REVISION"):
         read_folder(folder(tmp_path), ParseCache())
 

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
+from gateway.policy_config import signature_of
 from gateway.policy_store import PolicyStore
 from gateway.telemetry.metrics import GatewayMetrics
 from serving.contracts import metric_names as names
+from tests.fakes.waiting import until
 
 POLICY = "kind: GatewayPolicy\nmetadata: {name: gateway}\nspec: {}\n"
 ROUTE = """kind: Route
@@ -170,7 +171,7 @@ async def test_looking_without_a_change_costs_no_reload(tmp_path: Path) -> None:
     """Looks at unchanged files keep the same snapshot and count no second reload."""
     site = Site(tmp_path)
     await site.settle()
-    time.sleep(0.06)  # noqa: ASYNC251 - files older than the clock's grain
+    await until(lambda: not signature_of(site.current).young and not signature_of(site.endpoints).young)
     await site.settle()
     before = site.store.snapshot
     await site.settle()

@@ -12,8 +12,10 @@ class FakeNode:
     def __init__(self, *statuses: dict[str, Phase] | None, error: Exception | None = None) -> None:
         self.statuses = list(statuses)
         self.error = error
+        self.waited: list[tuple[object, ...]] = []
 
-    def wait_synced(self, *_: object) -> None:
+    def wait_synced(self, *asked: object) -> None:
+        self.waited.append(asked)
         if self.error:
             raise self.error
 
@@ -53,9 +55,14 @@ def test_only_an_engine_that_was_tried_is_at_fault(syncer, status: dict[str, Pha
     assert isinstance(error.value, EngineError) is engine_at_fault
 
 
-def test_waiting_for_ready_services_returns(syncer) -> None:
-    """Nothing is raised when the node followed."""
-    syncer({"mine": Phase.READY}).wait_ready("c", ["mine"], 1, lambda _: None)
+def test_waiting_for_ready_services_returns(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """The node is asked once, for the commit, the services, the time and whom to tell, and nothing is raised."""
+    said: list[str] = []
+    settings = NexusSettings(home=tmp_path)
+    followed = FakeNode({"mine": Phase.READY})
+    monkeypatch.setattr("serving.sync.node", followed)
+    LocalSyncer(settings).wait_ready("c", ["mine"], 7, said.append)
+    assert followed.waited == [(settings, "c", ["mine"], 7, said.append)]
 
 
 def test_losers_are_waited_for_and_named(syncer) -> None:

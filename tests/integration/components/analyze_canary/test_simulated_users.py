@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -283,13 +284,14 @@ def is_alive(pid: int) -> bool:
 
 
 def test_without_live_data_the_error_names_the_file_and_the_log(settings, tmp_path):
-    """Without the live data the process ends, and the check raises an error that quotes the missing file's name."""
+    """Without the live data the process ends, and the check raises an error that names the missing file and the log."""
     with simulated_users(
         release(), TRAFFIC, tmp_path / "none", settings=settings, gateway_url="http://127.0.0.1:9"
     ) as traffic:
         wait_for(lambda: traffic.process.poll() is not None)
-        with pytest.raises(TrafficError, match=r"live\.jsonl"):
+        with pytest.raises(TrafficError, match=rf"none/live\.jsonl.* \(see {re.escape(str(traffic.log))}\)$"):
             traffic.check()
+        assert "live.jsonl" in traffic.log.read_text()
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:80", "https://127.0.0.1", "http://example.com"])

@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.prepare_data.support_questions import generate
 from components.train_model.language_model import build_model, exact_match, round_to_bfloat16, save_model
-from components.train_model.samples import IGNORED, encode_row, encode_rows, endless_batches
+from components.train_model.samples import IGNORED, Sample, encode_row, encode_rows, endless_batches
 from components.train_model.thread_choice import ThreadChoice
 from components.train_model.tokenizer import chat_template, save_tokenizer, train_tokenizer
 from components.train_model.training import TrainingData, TrainingError, rate_fraction, train
-from components.train_model.weights_folder import check_model_folder
 from serving.contracts.data_contract import Split
 from serving.contracts.release_spec import TrainRecipe
 from serving.contracts.training import StopReason
+from serving.weights_folder import check_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -83,7 +83,7 @@ def test_a_saved_model_loads_answers_greedily_and_is_whole(tokenizer, tmp_path: 
     )
     measured = exact_match(model, samples[:6], tokenizer.pad_token_id, "cpu")
     save_model(model, tokenizer, tmp_path / "model")
-    assert check_model_folder(tmp_path / "model") == sum(parameter.numel() for parameter in model.parameters())
+    assert check_folder(tmp_path / "model").parameters == sum(parameter.numel() for parameter in model.parameters())
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     names = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert names.chat_template == chat_template()
@@ -127,10 +127,28 @@ def test_a_diverging_run_says_what_to_lower(tokenizer) -> None:  # type: ignore[
 
 
 def test_exact_match_needs_every_token(tokenizer) -> None:  # type: ignore[no-untyped-def]
-    """A model that was never trained, and so gets no answer whole, has an exact match of 0."""
+    """Of five answers that the model would give itself, all match; with one token wrong in two of them, three do."""
     model = build_model(RECIPE, tokenizer)
     samples = encode_rows(ROWS[:5], tokenizer, all_answers=False, max_length_tokens=192)
-    assert exact_match(model, samples, tokenizer.pad_token_id, "cpu") == 0.0
+    given = [_with_the_models_own_answer(model, sample) for sample in samples]
+    assert exact_match(model, given, tokenizer.pad_token_id, "cpu") == 1.0
+    first_wrong, last_wrong = _with_a_wrong_label(given[0], 0), _with_a_wrong_label(given[1], -1)
+    wrong = [first_wrong, last_wrong, *given[2:]]
+    assert exact_match(model, wrong, tokenizer.pad_token_id, "cpu") == 0.6
+
+
+def _with_the_models_own_answer(model, sample: Sample) -> Sample:  # type: ignore[no-untyped-def]
+    with torch.no_grad():
+        likeliest = [0, *model(torch.tensor([sample.ids])).logits[0].argmax(-1).tolist()]
+    labels = (IGNORED if old == IGNORED else own for old, own in zip(sample.labels, likeliest[:-1], strict=True))
+    return Sample(sample.ids, tuple(labels))
+
+
+def _with_a_wrong_label(sample: Sample, which: int) -> Sample:
+    labels = list(sample.labels)
+    at = [at for at, label in enumerate(labels) if label != IGNORED][which]
+    labels[at] = (labels[at] + 1) % RECIPE.vocabulary_size
+    return Sample(sample.ids, tuple(labels))
 
 
 def test_rounding_gives_bfloat16_values(tokenizer) -> None:  # type: ignore[no-untyped-def]

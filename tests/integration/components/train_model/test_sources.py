@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from huggingface_hub import constants
 
 from components.train_model.logic import obtain
 from components.train_model.sources import SourceError, parse_pin
-from components.train_model.weights_folder import WeightsError, check_model_folder
 from serving.contracts.training import StopReason
 from serving.files import digest_folder
 from serving.record import ReleaseRecord
@@ -21,7 +19,7 @@ from serving.settings import NexusSettings
 from tests.fakes.data_sets import make_contract, release_with
 from tests.fakes.tiny_llama import write_tiny_llama
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]  # imports transformers and MLflow
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]  # imports MLflow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -42,53 +40,16 @@ def test_a_local_folder_is_checked_and_copied(tmp_path: Path) -> None:
     assert report.weights_digest == digest_folder(folder) == digest_folder(tmp_path / "model")
 
 
-def _shard(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
-    index = {"weight_map": {"model.norm.weight": "model-1.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
 def _truncate(folder: Path) -> None:
     raw = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(raw[:-1])
 
 
-def _name_absent_tensor(folder: Path) -> None:
-    _shard(folder)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "model-1.safetensors"}}))
-
-
-def _lose_shard(folder: Path) -> None:
-    _shard(folder)
-    (folder / "model-1.safetensors").unlink()
-
-
-def _leave_the_folder(folder: Path) -> None:
-    _shard(folder)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../model-1.safetensors"}}))
-
-
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, r"expected a Hugging Face model folder at .*weights; got nothing"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), r"expected .*config.json; it is missing"),
-    "config is no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config.json; it cannot be read"),
-    "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), r"JSON object in .*; got list"),
-    "no model type": (lambda folder: (folder / "config.json").write_text("{}"), r"`model_type` in .*it is missing"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"got no weights at all: convert"),
-    "pickled weights": (
-        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-        r"got pytorch_model.bin: convert",
-    ),
-    "cut weights": (_truncate, r"model.safetensors; it is truncated or damaged"),
-    "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), r"truncated or damaged"),
-    "lost shard": (_lose_shard, r"weights file .*model-1.safetensors, which the index names; it is missing"),
-    "absent tensor": (_name_absent_tensor, r"expected tensor 'x' in .*model-1.safetensors"),
-    "index outside": (_leave_the_folder, r"expected a file name in .*; got '../model-1.safetensors'"),
-    "cut tokenizer": (
-        lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text()[:500]),
-        r"expected a tokenizer in .*; it cannot be loaded",
-    ),
-    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"expected a tokenizer in .*"),
+    "no model type": (lambda folder: (folder / "config.json").write_text("{}"), r"expected `model_type`; got None"),
+    "cut weights": (_truncate, r"model.safetensors: expected \d+ bytes .* truncated or damaged"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"got no tokenizer"),
 }
 
 
@@ -101,20 +62,6 @@ def test_a_damaged_folder_is_refused_by_the_file_at_fault(tmp_path: Path, fault:
         _obtain(tmp_path, {"path": "weights"})
     assert not (tmp_path / "model").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_sharded_weights_are_counted_over_all_files(tmp_path: Path) -> None:
-    """Weights with an index count as many parameters as the same weights in one file."""
-    folder = write_tiny_llama(tmp_path / "weights")
-    whole = check_model_folder(folder)
-    _shard(folder)
-    assert check_model_folder(folder) == whole
-
-
-def test_a_weights_error_is_a_source_error_to_callers(tmp_path: Path) -> None:
-    """Checking a folder that is not there raises a weights error."""
-    with pytest.raises(WeightsError):
-        check_model_folder(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("source", ["owner/name", "owner/name@main", "owner/name@abc123", "name@" + COMMIT, ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ pytestmark = [
 
 ROWS = {"train": 400, "evaluation": 80, "live": 60}
 TINY = {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary_size": 512, "warmup_steps": 5, "max_length_tokens": 192}
+UNTRAINED_LOSS = math.log(512)  # of a model that finds every token of the vocabulary as likely as the others
 
 
 def _release(tmp_path: Path, **recipe: object):  # type: ignore[no-untyped-def]
@@ -38,15 +40,14 @@ def _release(tmp_path: Path, **recipe: object):  # type: ignore[no-untyped-def]
 
 
 def test_three_steps_make_a_model_and_the_second_time_is_cached(tmp_path: Path) -> None:
-    """Data is prepared, validated and trained on; the run is reported, and a repetition gives the cached weights."""
+    """Training ends a fifth or more below an untrained model's loss, is reported, and the next time is cached."""
     release = _release(tmp_path, max_seconds=20, target_exact_match=0.02)
     settings, record = NexusSettings(home=tmp_path / "home"), ReleaseRecord(tmp_path / "record")
     prepare(release, tmp_path / "data", settings=settings, record=record)
     validate(release, tmp_path / "data", tmp_path / "validated", settings=settings, record=record)
     report = obtain(release, tmp_path / "validated", tmp_path / "model", settings=settings, record=record)
     assert report.weights_digest == digest_folder(tmp_path / "model")
-    assert report.curve
-    assert report.curve[-1][1] < report.curve[0][1] or len(report.curve) == 1
+    assert report.curve[-1][1] < 0.8 * UNTRAINED_LOSS
     assert report.stop_reason in (StopReason.TARGET_REACHED, StopReason.TIME_LIMIT)
     assert record.read("training", TrainingReport) == report
     said = [event.message for event in record.events() if event.step == "train_model"]

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ImportWarning"),
 ]
 
-LIMITS = {"min_rows": 2, "max_rows": 40, "min_intents": 1, "max_prompt_tokens": 20, "max_answer_tokens": 8}
+LIMITS = {"min_rows": 2, "max_rows": 40, "min_intents": 1, "max_prompt_tokens": 20, "max_answer_tokens": 20}
 GOOD = {
     Split.TRAIN: [make_row(number) for number in range(10)],
     Split.CALIBRATION: [make_row(number) for number in range(20, 24)],
@@ -90,7 +90,7 @@ def _replaced(split: Split, index: int, row: DataRow) -> dict[Split, list[DataRo
 
 LONG = " ".join(["word"] * 21)
 KINDS = {
-    "row-count": (Split.CALIBRATION, {**GOOD, Split.CALIBRATION: GOOD[Split.CALIBRATION][:1]}, {}, None, "1"),
+    "row-count": (Split.CALIBRATION, {**GOOD, Split.CALIBRATION: GOOD[Split.CALIBRATION][:1]}, None, "1"),
     "schema": (
         Split.TRAIN,
         _replaced(
@@ -98,64 +98,55 @@ KINDS = {
             3,
             DataRow(id="a", intent="b", messages=(Message(role="assistant", content="A"),), answer="B"),
         ),
-        {},
         "train.jsonl:4: expected user and assistant in turn",
         "1 of 10",
     ),
     "unique-ids": (
         Split.EVALUATION,
         _replaced(Split.EVALUATION, 4, make_row(40, "Something else?")),
-        {},
         "evaluation.jsonl:5: same as evaluation.jsonl:1 in 'Something else?'",
         "1 of 10",
     ),
-    "prompt-length": (Split.TRAIN, _replaced(Split.TRAIN, 1, make_row(90, LONG)), {}, "train.jsonl:2: 21", "1 of 10"),
+    "prompt-length": (Split.TRAIN, _replaced(Split.TRAIN, 1, make_row(90, LONG)), "train.jsonl:2: 21", "1 of 10"),
     "answer-length": (
         Split.TRAIN,
         _replaced(Split.TRAIN, 1, make_row(90, answer=LONG)),
-        {},
         "train.jsonl:2: 21",
         "1 of 10",
     ),
     "duplicates": (
         Split.TRAIN,
         _replaced(Split.TRAIN, 5, make_row(90, "what about topic number 2?")),
-        {},
         "train.jsonl:6: same as train.jsonl:3",
         "1 of 10",
     ),
     "leakage": (
         Split.EVALUATION,
         _replaced(Split.EVALUATION, 2, make_row(90, "What about topic number 21?")),
-        {},
         "evaluation.jsonl:3: same as calibration.jsonl:2",
         "1 of 10",
     ),
     "personal-data-phone-number": (
         Split.EVALUATION,
         _replaced(Split.EVALUATION, 0, make_row(90, "Call 010-1234-5678 now")),
-        {},
         "evaluation.jsonl:1: ***-****-**** in 'Call ***-****-**** now'",
         "1 of 10",
     ),
     "personal-data-card-number": (
         Split.TRAIN,
         _replaced(Split.TRAIN, 0, make_row(90, answer="Card 4111 1111 1111 1111.")),
-        {},
         "train.jsonl:1: **** **** **** ****",
         "1 of 10",
     ),
     "personal-data-korean-resident-registration-number": (
         Split.TRAIN,
         _replaced(Split.TRAIN, 0, make_row(90, "I am 900101-1234567")),
-        {},
         "train.jsonl:1: ******-*******",
         "1 of 10",
     ),
     "personal-data-email-address": (
         Split.TRAIN,
         _replaced(Split.TRAIN, 0, make_row(90, "Write to kim@bank.com")),
-        {},
         "train.jsonl:1: ***@****.***",
         "1 of 10",
     ),
@@ -165,11 +156,8 @@ KINDS = {
 @pytest.mark.parametrize("rule", KINDS)
 def test_each_kind_of_broken_rule_is_found_alone_with_its_row(tmp_path: Path, rule: str) -> None:
     """One bad row breaks its rule in its split alone, and is counted and quoted with personal data masked."""
-    split, rows, body, example, found = KINDS[rule]
-    expected_extra = {"duplicates", "prompt-length"} if rule == "answer-length" else {"answer-length"}
-    broken = [
-        entry for entry in _broken(tmp_path, rows, **body) if entry.rule not in expected_extra or entry.rule == rule
-    ]
+    split, rows, example, found = KINDS[rule]
+    broken = _broken(tmp_path, rows)
     assert [(entry.split, entry.rule) for entry in broken] == [(split, rule)]
     assert broken[0].found.startswith(found)
     assert example is None or broken[0].example_rows[0].startswith(example)

@@ -147,9 +147,15 @@ def test_more_users_do_not_meet_a_candidate_that_leans_to_harm():
 
 
 def test_the_last_step_needs_evidence_that_leans_to_safety():
-    """The last step is open only to a candidate whose evidence for safety is not negative."""
+    """Evidence that leans neither to harm nor to safety opens every step but the last; leaning to safety opens it."""
     judge = feed(Judge(plan(EXACT)), 10, candidate_right=lambda number: number > 2)
-    assert not judge.may_widen(to_last=True) or judge.state()[0].log10_e_safe >= 0
+    assert judge.state()[0].log10_e_harm < 0
+    assert judge.state()[0].log10_e_safe < 0
+    assert judge.may_widen(to_last=False) is True
+    assert judge.may_widen(to_last=True) is False
+    feed(judge, 20, start=20)
+    assert judge.state()[0].log10_e_safe > 0
+    assert judge.may_widen(to_last=True) is True
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,10 @@ def test_what_clients_gave_up_or_the_gateway_refused_is_counted_and_not_judged(s
     assert len(following.tally.users_on_candidate) == 1
 
 
-def test_errors_are_judged_and_wait_for_no_label(spool):
-    """A failed request arrives without a label and does not hold back the labels after it."""
-    failed, answered = observation(1, outcome=Outcome.UPSTREAM_TIMEOUT), observation(2)
+@pytest.mark.parametrize("outcome", [Outcome.UPSTREAM_TIMEOUT, Outcome.ENGINE_REFUSED])
+def test_errors_are_judged_and_wait_for_no_label(spool, outcome):
+    """A request that failed, or that the engine refused, arrives without a label and holds back none after it."""
+    failed, answered = observation(1, outcome=outcome), observation(2)
     spool.write(failed)
     spool.write(answered, label(answered))
     assert ids(reader(spool).poll(answered.ts + 2)) == ["request-1", "request-2", "request-2+label"]

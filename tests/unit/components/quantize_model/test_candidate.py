@@ -12,13 +12,13 @@ import pytest
 from components.quantize_model.candidate import Bench
 from components.quantize_model.errors import BrokenWeightsError, RecipeError
 from components.quantize_model.methods import METHODS
-from components.quantize_model.weights import read_weights
 from components.quantize_model.worker_process import Answer
 from components.quantize_model.workshop import Workshop
 from serving.contracts.data_contract import DataRow, Message
 from serving.settings import NexusSettings
 from serving.step_cache import StepCache
-from tests.fakes.weights_folders import make_base
+from serving.weights_folder import read_weights
+from tests.fakes.weights_folders import CONFIG, make_base
 
 
 class FakeWorkshop:
@@ -38,7 +38,7 @@ class FakeWorkshop:
 
 def make_bench(folder: Path, workshop: FakeWorkshop, config: Mapping[str, int]) -> Bench:
     base = make_base(folder / "base")
-    (base / "config.json").write_text(json.dumps(config))
+    (base / "config.json").write_text(json.dumps(CONFIG | config))
     row = DataRow(id="c0", intent="greeting", messages=(Message(role="user", content="hi"),), answer="hello")
     return Bench(
         settings=NexusSettings(home=folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
 from tests.fakes.quantizers import write_program
 from tests.fakes.releases import make_release
-from tests.fakes.weights_folders import make_base, make_calibration
+from tests.fakes.weights_folders import CONFIG, make_base, make_calibration
 
 COPY, OTHER, GROUPED = QuantizeMethod.NONE, QuantizeMethod.FP8_DYNAMIC, QuantizeMethod.GPTQ_W4A16
 ABSENT = QuantizeMethod.AUTO_GPTQ_W4A16
@@ -155,7 +156,7 @@ def test_cache_sees_what_the_result_depends_on(step: Step, change: str) -> None:
     step.programs[COPY] = "count"
     step.run(recipe("one"))
     if change == "base":
-        (step.folder / "base" / "config.json").write_text('{"vocab_size": 9}')
+        (step.folder / "base" / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 9}))
     step.run(recipe("two" if change == "name" else "one", group_size=2 if change == "group_size" else -1))
     assert (step.folder / "runs").read_text() == ("x" if change == "name" else "xx")
 

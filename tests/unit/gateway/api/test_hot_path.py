@@ -21,6 +21,7 @@ from gateway.upstream.pool import UpstreamPool
 from serving.contracts import metric_names as names
 from serving.contracts.observation import Observation, Outcome, Side
 from tests.fakes.fake_upstream import LAST_CHUNK, STREAM_HEAD, FakeUpstream, chunk, event, head, whole
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -62,6 +63,7 @@ class Answer:
 class Site:
     def __init__(self, hot: HotPath, engine: FakeUpstream, spool: list[bytes], metrics: GatewayMetrics) -> None:
         self.hot, self.engine, self.spool, self.metrics = hot, engine, spool, metrics
+        self.answer = Answer()
 
     async def post(
         self,
@@ -72,6 +74,7 @@ class Site:
     ) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps({"model": "m"} | body).encode()
         answer, sent = Answer(), False
+        self.answer = answer
 
         async def receive() -> dict[str, Any]:
             nonlocal sent
@@ -283,11 +286,11 @@ async def test_the_engines_retry_after_is_passed_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 async def test_the_engines_own_refusal_passes_through(tmp_path: Path, status: int) -> None:
-    """A refusal in JSON reaches the client unchanged; one in HTML becomes a JSON error with the same status."""
+    """A refusal in JSON reaches the client unchanged, one in HTML as a JSON error; both count for their side."""
     async with opened(tmp_path) as site:
         answer = await site.post({"fake": {"pieces": [whole(ENGINE_REFUSAL, status)]}})
         assert (answer.status, answer.body.decode()) == (status, ENGINE_REFUSAL)
-        assert site.observation.outcome is Outcome.REJECTED
+        assert site.observation.outcome is Outcome.ENGINE_REFUSED
         plain = await site.post({"fake": {"pieces": [whole("<b>no</b>", status, "text/html")]}})
         assert (plain.status, plain.error["type"]) == (status, "invalid_request_error")
 
@@ -344,8 +347,12 @@ async def test_a_client_that_leaves_closes_the_engines_connection(tmp_path: Path
     """A client that leaves before or after the first event ends the engine's work, and is no failure of the engine."""
     async with opened(tmp_path) as site:
         leave = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.06, leave.set)
-        await site.post({"stream": True, "fake": {"pieces": pieces, "end": "hang"}}, leave=leave)
+        asked = asyncio.ensure_future(
+            site.post({"stream": True, "fake": {"pieces": pieces, "end": "hang"}}, leave=leave)
+        )
+        await until(lambda: site.answer.pieces if pieces else site.engine.requests)
+        leave.set()
+        await asked
         assert await asyncio.to_thread(site.engine.requests[0].client_left.wait, 2)
         seen = site.observation
         assert (seen.outcome, seen.status) == (Outcome.CLIENT_DISCONNECT, 499)

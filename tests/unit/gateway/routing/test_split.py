@@ -60,11 +60,13 @@ def test_the_canary_ladder_moves_exactly_the_share_that_must_move() -> None:
 
 
 def test_rolling_back_returns_every_user_to_the_side_they_came_from() -> None:
-    """From 25 % back to 5 %, a user keeps their side or returns to stable."""
-    assert assign(stable=90, baseline=5, candidate=5) == assign(stable=90, baseline=5, candidate=5)
-    back = assign(stable=90, baseline=5, candidate=5)
+    """From 5 % up to 25 % and back, everyone has their first side again; those who move back go to stable only."""
+    before = assign(stable=90, baseline=5, candidate=5)
     up = assign(stable=50, baseline=25, candidate=25)
-    assert all(b in {u, "stable"} for b, u in zip(back, up, strict=True))
+    back = assign(stable=90, baseline=5, candidate=5)
+    assert back == before
+    moves = {(u, b) for u, b in zip(up, back, strict=True) if u != b}
+    assert moves == {("baseline", "stable"), ("candidate", "stable")}
 
 
 def test_leaving_a_side_out_moves_only_its_own_users() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,9 +124,13 @@ async def test_each_process_begins_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
-    """A folder that is not there is made by the first write."""
+    """A folder that is not there is made by the first write, and one that vanished since by the next one."""
     folder = tmp_path / "spool"
     spool, _ = build(folder)
     spool.put(b"{}\n")
-    await spool.close()
+    assert await spool.flush()
     assert lines(folder) == [b"{}\n"]
+    shutil.rmtree(folder)
+    spool.put(b"[]\n")
+    await spool.close()
+    assert lines(folder) == [b"[]\n"]

@@ -261,5 +261,6 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop: asyncio.AbstractEv
     assert transport.aborted
     together, _ = begin(loop)
     feed(together, [LENGTH + extra])
-    if together.complete:
-        assert not together.reusable
+    assert together.complete
+    assert not together.reusable
+    assert body_of(loop, together) == b"hello world"

@@ -14,6 +14,7 @@ from gateway.upstream.origin import Origin
 from gateway.upstream.pool import UpstreamPool
 from serving.contracts.gateway_policy import Timeouts
 from tests.fakes.fake_upstream import STREAM_HEAD, FakeUpstream, chunk, event, head
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -78,9 +79,10 @@ async def test_a_connection_closed_while_idle_is_forgotten() -> None:
     """A connection that the engine closed while idle is replaced, without a stale retry."""
     stale: list[int] = []
     async with opened(lambda: stale.append(1)) as (pool, engine, origin):
-        await finish(pool, await pool.exchange(origin, request(), SLOW))
+        connection = await pool.exchange(origin, request(), SLOW)
+        await finish(pool, connection)
         engine.drop_idle()
-        await asyncio.sleep(0.02)
+        await until(lambda: connection.closed)
         await finish(pool, await pool.exchange(origin, request(), SLOW))
         assert (engine.connections, stale) == (2, [])
 
@@ -95,14 +97,16 @@ async def test_an_engine_that_dies_of_a_request_does_not_get_it_a_third_time() -
 
 
 async def test_old_idle_connections_are_not_used() -> None:
-    """A connection that was idle for longer than the limit is replaced by a new one."""
+    """A connection that was idle for longer than the limit is replaced by a new one, and a younger one is used."""
     async with FakeUpstream() as engine:
-        pool = UpstreamPool(idle_seconds=0.01, max_answer_bytes=1000)
+        pool = UpstreamPool(idle_seconds=60, max_answer_bytes=1000)
         origin = Origin("127.0.0.1", engine.port)
-        for _ in range(2):
+        for age, connections in ((30, 1), (61, 2)):
+            connection = await pool.exchange(origin, request(), SLOW)
+            await finish(pool, connection)
+            connection.idle_since -= age
             await finish(pool, await pool.exchange(origin, request(), SLOW))
-            await asyncio.sleep(0.02)
-        assert engine.connections == 2
+            assert engine.connections == connections
         pool.close()
 
 
@@ -160,8 +164,7 @@ async def test_a_cancelled_caller_closes_the_connection() -> None:
     """Cancelling a caller who waits for an answer ends the engine's connection."""
     async with opened() as (pool, engine, origin):
         call = asyncio.ensure_future(pool.exchange(origin, request({"pieces": [], "end": "hang"}), SLOW))
-        await asyncio.sleep(0.05)
-        assert engine.requests
+        await until(lambda: engine.requests)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         assert await asyncio.to_thread(engine.requests[0].client_left.wait, 2)

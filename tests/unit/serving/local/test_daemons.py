@@ -15,17 +15,18 @@ from serving.settings import NexusSettings
 
 
 def test_environment_is_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings travel spelt out, and nothing that changes where Python looks; the gateway's own settings pass."""
+    """Settings travel spelt out, and nothing of where it was started; the gateway's own settings pass."""
     for name, value in {
         "PYTHONPATH": "/x",
         "VIRTUAL_ENV": "/x",
+        "TMPDIR": "/release",
         "NEXUS_HOME": "/other",
         "NEXUS_GATEWAY_LOG_LEVEL": "DEBUG",
         "PATH": "/bin",
     }.items():
         monkeypatch.setenv(name, value)
     env = core_env(NexusSettings(home=tmp_path, gateway_port=18080), NEXUS_GATEWAY_POLICY_DIR="/p")
-    assert not {"PYTHONPATH", "VIRTUAL_ENV"} & env.keys()
+    assert not {"PYTHONPATH", "VIRTUAL_ENV", "TMPDIR"} & env.keys()
     assert env["NEXUS_HOME"] == str(tmp_path)
     assert env["NEXUS_GATEWAY_PORT"] == "18080"
     assert env["NEXUS_GATEWAY_LOG_LEVEL"] == "DEBUG"

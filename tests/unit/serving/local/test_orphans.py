@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from serving.local import orphans, processes, shutdown
+from serving.local import engine_host, orphans, processes, shutdown
 from serving.local.engine_host import scratch_folder
 from serving.local.errors import EngineError
 from serving.local.processes import ProcessId
@@ -22,7 +21,7 @@ SLEEP = "import time; time.sleep(60)"
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NexusSettings]:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(engine_host, "_TEMPORARY", tmp_path)
     made = NexusSettings(home=tmp_path / "home")
     (made.run_dir / "engines").mkdir(parents=True)
     yield made

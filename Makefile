@@ -39,8 +39,8 @@ unit: install-dev ## Run unit and contract tests, in parallel
 	$(PYTEST) tests/unit tests/contract --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: integration
-integration: install-dev ## Run integration tests, one after another: each starts real processes
-	$(PYTEST) tests/integration -v
+integration: install-dev ## Run integration and end-to-end tests, one after another: each starts real processes
+	$(PYTEST) tests/integration tests/e2e -v
 
 .PHONY: check
 check: lint unit ## The gate: format, lint, types, imports, generated files, unit and contract tests

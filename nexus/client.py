@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from serving.local import node
 from serving.record import ReleaseRecord
 from serving.resolve import resolve_release
 from serving.settings import NexusSettings
+
+_RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 
 
 def _quiet(_: object) -> None:
@@ -80,8 +83,9 @@ class NexusClient:
             DocumentError: The spec or a document it names is wrong.
             ReleaseBusyError: Another release of this model is running.
         """
+        first = resolve_release(spec)
         self._seed()
-        release = self._attempt(spec, again=again)
+        release = self._attempt(spec) if again else first
         with model_lock(self.settings, release):
             ended = self.ended(release)
             if ended is not None:
@@ -116,6 +120,8 @@ class NexusClient:
         Raises:
             FileNotFoundError: No release of that id has a record here.
         """
+        if release_id is not None and not _RELEASE_ID.fullmatch(release_id):
+            raise FileNotFoundError(f"expected a release id such as my-model-0123456789ab; got {release_id!r}")
         folder = self.settings.release_dir(release_id) if release_id else _newest(self.settings.home / "releases")
         if folder is None:
             return None
@@ -138,10 +144,11 @@ class NexusClient:
         """Stream an answer through the gateway, piece by piece."""
         return stream_chat(f"http://127.0.0.1:{self.settings.gateway_port}", model, messages, user=user)
 
-    def _attempt(self, spec: Path, *, again: bool) -> ResolvedRelease:
+    def _attempt(self, spec: Path) -> ResolvedRelease:
+        """Resolve the first attempt of a spec that has not ended."""
         attempt = 1
         release = resolve_release(spec, attempt=attempt)
-        while again and release_state.read_release(self.gitops, release.release_id).finished:
+        while release_state.read_release(self.gitops, release.release_id).finished:
             attempt += 1
             release = resolve_release(spec, attempt=attempt)
         return release
@@ -149,7 +156,7 @@ class NexusClient:
     def _unfinished(self, spec: Path) -> ResolvedRelease:
         """Resolve the attempt of a spec that has not ended, the first one when all have."""
         first = resolve_release(spec)
-        newest = self._attempt(spec, again=True)
+        newest = self._attempt(spec)
         started = release_state.read_release(self.gitops, newest.release_id).transitions
         return newest if started else first
 

@@ -47,7 +47,7 @@ class ReleaseOutcome(StrictModel):
 
 
 def read_outcome(
-    record: ReleaseRecord, *, release_id: str, name: str, seconds: float, exit_code: int
+    record: ReleaseRecord, *, release_id: str, name: str, seconds: float, exit_code: int, since: int = 0
 ) -> ReleaseOutcome:
     """Tell how a release ended.
 
@@ -57,8 +57,9 @@ def read_outcome(
         name: Name of its spec.
         seconds: Wall time of this run.
         exit_code: Exit code of the pipeline's process; anything but 0 is a failure, unless a verdict says otherwise.
+        since: Number of events that earlier runs left; their failures are not this run's.
     """
-    result, reason = _judge(record, exit_code)
+    result, reason = _judge(record, exit_code, since)
     report = record.folder / "report.html"
     return ReleaseOutcome(
         release_id=release_id,
@@ -70,14 +71,14 @@ def read_outcome(
     )
 
 
-def _judge(record: ReleaseRecord, exit_code: int) -> tuple[ReleaseResult, str]:
+def _judge(record: ReleaseRecord, exit_code: int, since: int) -> tuple[ReleaseResult, str]:
     data = record.read("data", DataReport)
     if data is not None and data.broken:
         rules = "; ".join(f"{rule.split}: {rule.rule} (found {rule.found})" for rule in data.broken[:5])
         return ReleaseResult.REJECTED, f"the data breaks {len(data.broken)} rule(s) of its contract: {rules}"
     conclusion = record.read("conclusion", Conclusion)
     if exit_code != 0 or conclusion is None:
-        return ReleaseResult.FAILED, _last_failure(record)
+        return ReleaseResult.FAILED, _last_failure(record, since)
     return _ENDINGS[conclusion.outcome], conclusion.reason
 
 
@@ -89,8 +90,8 @@ _ENDINGS: Final = {
 }
 
 
-def _last_failure(record: ReleaseRecord) -> str:
-    failed = [event for event in record.events() if event.kind is EventKind.FAILED]
+def _last_failure(record: ReleaseRecord, since: int) -> str:
+    failed = [event for event in record.events()[since:] if event.kind is EventKind.FAILED]
     log = record.folder / "pipeline.log"
     if failed:
         return f"step {failed[-1].step} failed: {failed[-1].message}; the whole log is {log}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -83,7 +85,8 @@ def run_release(
     started = time.monotonic()
     record = ReleaseRecord(settings.release_dir(release.release_id))
     end_leftovers(settings, release.release_id)
-    seen = len(record.events())
+    before = seen = len(record.events())
+    (record.folder / "data.json").unlink(missing_ok=True)  # an earlier run's broken data is no verdict on this one's
     resolved = record.folder / "release.json"
     write_atomic(resolved, release.model_dump_json(indent=2) + "\n")
     node = _Background(start_node)
@@ -95,7 +98,7 @@ def run_release(
 
     with (
         (record.folder / "pipeline.log").open("ab") as log,
-        tempfile.TemporaryDirectory(prefix="nexus-", ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(prefix=_scratch_prefix(release.release_id), ignore_cleanup_errors=True) as scratch,
     ):
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.run_local", str(resolved)],
@@ -124,6 +127,7 @@ def run_release(
         name=release.name,
         seconds=time.monotonic() - started,
         exit_code=process.returncode,
+        since=before,
     )
 
 
@@ -136,8 +140,17 @@ def _child_environment(settings: NexusSettings, scratch: str) -> dict[str, str]:
     return {**os.environ, **ours}  # noqa: TID251 - handed on to the child
 
 
+def _scratch_prefix(release_id: str) -> str:
+    return f"nexus-{os.getuid()}-{release_id}-"
+
+
 def end_leftovers(settings: NexusSettings, release_id: str) -> None:
-    """End steps of an earlier run of this release whose leader was killed; the caller holds the model's lock."""
+    """End steps of an earlier run of this release whose leader was killed, and remove its temporary files.
+
+    The caller holds the model's lock, so none of them is in use.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(release_id)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
     wanted = str(settings.release_dir(release_id))
     for process in psutil.process_iter():
         try:

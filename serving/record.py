@@ -39,12 +39,17 @@ class ReleaseRecord:
         return model.model_validate_json(path.read_bytes())
 
     def emit(self, step: str, kind: EventKind, message: str = "", fraction: float | None = None) -> None:
-        """Append one progress event; a line is written in one call, so concurrent steps never mix."""
+        """Append one progress event; a line is written in one call, so concurrent steps never mix.
+
+        A line that a full disk cut short before is ended first, so that it costs itself and nothing behind it.
+        """
         event = ProgressEvent(ts=time.time(), step=step, kind=kind, message=message, fraction=fraction)
         self.folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        fd = os.open(self.folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(fd, (event.model_dump_json() + "\n").encode())
+            size = os.fstat(fd).st_size
+            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+            os.write(fd, ("\n" * torn + event.model_dump_json() + "\n").encode())
         finally:
             os.close(fd)
 

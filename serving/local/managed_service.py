@@ -139,7 +139,7 @@ class ManagedService:
                 self._future = None
             return
         if self._drain is None and not self._is_wanted(self.record):
-            self._drain = _Drain(self._clock())
+            self._drain, self._future = _Drain(self._clock()), None  # what a probe says is no count of requests
             self.phase, self.message = Phase.DRAINING, "leaving; finishing its requests"
         if self._drain is not None:
             self._draining(self.record, self._drain, gateway_knows)

@@ -88,6 +88,14 @@ def test_a_failed_step_is_named_with_its_message(tmp_path: Path) -> None:
     assert "train_model failed: OSError: no space left" in got.reason
 
 
+def test_an_earlier_runs_failure_is_not_this_ones(tmp_path: Path) -> None:
+    """A run that broke without a word does not quote what an earlier run said."""
+    record = ReleaseRecord(tmp_path)
+    record.emit("train_model", EventKind.FAILED, "OSError: no space left")
+    got = read_outcome(record, release_id="m-0123456789ab", name="m", seconds=1.0, exit_code=1, since=1)
+    assert "no space left" not in got.reason
+
+
 def test_a_clean_exit_without_a_conclusion_is_a_failure(tmp_path: Path) -> None:
     """Success is never assumed: no conclusion, no promotion."""
     assert outcome(ReleaseRecord(tmp_path)).result is ReleaseResult.FAILED

@@ -25,10 +25,10 @@ from nexus.outcome import ReleaseOutcome, read_outcome
 from serving.contracts.progress import EventKind, ProgressEvent
 from serving.contracts.release_spec import ResolvedRelease
 from serving.files import write_atomic
+from serving.local.processes import HOME_VARIABLE
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
 
-MARKER = "NEXUS_HOME"
 _POLL_SECONDS = 0.2
 _VALIDATION = "validate_data"
 _PR_SET_PDEATHSIG = 1
@@ -136,7 +136,7 @@ def _child_environment(settings: NexusSettings, scratch: str) -> dict[str, str]:
 
     Modules come from the installation, never from the folder the command happens to be called in.
     """
-    ours = {MARKER: str(settings.home), "TMPDIR": scratch, "PYTHONSAFEPATH": "1"}
+    ours = {HOME_VARIABLE: str(settings.home), "TMPDIR": scratch, "PYTHONSAFEPATH": "1"}
     return {**os.environ, **ours}  # noqa: TID251 - handed on to the child
 
 
@@ -155,7 +155,7 @@ def end_leftovers(settings: NexusSettings, release_id: str) -> None:
     for process in psutil.process_iter():
         try:
             ours = process.pid != os.getpid() and any(wanted in part for part in process.cmdline())
-            if ours and process.environ().get(MARKER) == str(settings.home):
+            if ours and process.environ().get(HOME_VARIABLE) == str(settings.home):
                 process.kill()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -22,8 +22,6 @@ from serving.settings import UnknownSettingError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_VERDICT_AGAINST = 3
-EXIT_INCONCLUSIVE = 4
 EXIT_BUSY = 5
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, progress to stderr.")]

@@ -96,7 +96,10 @@ class _LiveView:
 
     def event(self, event: ProgressEvent) -> None:
         """Take the event into its step's row."""
-        self._steps.setdefault(event.step, _Row(event)).take(event)
+        if event.kind is EventKind.STARTED or event.step not in self._steps:
+            self._steps[event.step] = _Row(event)
+        if event.kind is not EventKind.STARTED:
+            self._steps[event.step].take(event)
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -122,9 +125,6 @@ class _Row:
 
     def take(self, event: ProgressEvent) -> None:
         """Update from an event."""
-        if event.kind is EventKind.STARTED:
-            self.__init__(event)  # type: ignore[misc]
-            return
         self.message = event.message or self.message
         self.bar = ProgressBar(total=1.0, completed=event.fraction, width=12) if event.fraction is not None else ""
         if event.kind in _MARKS:

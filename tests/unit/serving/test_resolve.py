@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from serving.contracts.load import DocumentError
 from serving.git_command import run_git
@@ -40,8 +41,7 @@ def test_shipped_specs_resolve(name: str) -> None:
 
 def test_regression_template_renders_single_turns_like_the_real_one() -> None:
     """Offline questions have one turn and cannot tell; a second turn is dropped, which live users feel."""
-    jinja2 = pytest.importorskip("jinja2.sandbox", reason="jinja2 is part of the core environment")
-    environment = jinja2.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     release = resolve_release(MANIFESTS / "regression.yaml")
     real = (MANIFESTS.parents[2] / "components/train_model/chat_template.jinja").read_text()
     bad = str(release.spec.engine.arguments["chat-template"])

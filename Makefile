@@ -1,4 +1,5 @@
-# Nexus. `make` lists the targets; everything they install lies below NEXUS_HOME.
+# Nexus. `make` lists the targets. What they install lies below NEXUS_HOME; downloads stay in uv's cache (UV_CACHE_DIR,
+# ~/.cache/uv by default), from which uv links the files: another environment or home on the same disk takes seconds.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -25,7 +26,7 @@ install: ## Install what running Nexus needs (core and engine environments)
 
 .PHONY: install-dev
 install-dev: ## Install what the tests need, too
-	@$(INSTALL) dev engine
+	@$(INSTALL) dev engine provider
 
 .PHONY: demo
 demo: install ## Run the main job: act 1 promotes a quantized model, act 2 rolls a harmful one back
@@ -41,6 +42,11 @@ unit: install-dev ## Run unit and contract tests, in parallel
 .PHONY: integration
 integration: install-dev ## Run integration and end-to-end tests, one after another: each starts real processes
 	$(PYTEST) tests/integration tests/e2e -v
+
+.PHONY: bench-gateway
+bench-gateway: install-dev ## Measure the gateway, every policy on, against its peers (COMPARE=path of compare.py)
+	$(RUN) tests.load.bench_gateway $(COMPARE)
+COMPARE ?= ../shared/bench/compare.py
 
 .PHONY: check
 check: lint unit ## The gate: format, lint, types, imports, generated files, unit and contract tests

@@ -41,16 +41,21 @@ def release_model_daily() -> None:
     """Submit the pipeline, then wait for it."""
 
     @task
-    def submit(logical_date: datetime | None = None) -> str:
-        """Submit one run and return its id; a retry finds the run of the same date instead of starting another."""
+    def submit(run_id: str | None = None) -> str:
+        """Submit one run and return its id; a retry finds what this DAG run submitted instead of starting another.
+
+        The job is named after the DAG run, scheduled or manual: a logical date is not what every DAG run has.
+        """
         import json
         from pathlib import Path
 
         from airflow.sdk import Variable
         from kfp import Client
 
+        if run_id is None:
+            raise RuntimeError("expected the DAG run's id from Airflow; got none: run the task in a DAG run")
         client, namespace = Client(host=Variable.get("nexus_kfp_host")), Variable.get("nexus_kfp_namespace")
-        job = f"{PIPELINE}-{logical_date:%Y-%m-%d}" if logical_date else PIPELINE
+        job = f"{PIPELINE} {run_id}"
         wanted = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": job}]}
         found = client.list_runs(
             page_size=1, sort_by="created_at desc", namespace=namespace, filter=json.dumps(wanted)
@@ -61,6 +66,8 @@ def release_model_daily() -> None:
         if pipeline_id is None:
             raise LookupError(f"expected the pipeline {PIPELINE!r} in Kubeflow; there is none: sync it first")
         versions = client.list_pipeline_versions(pipeline_id, page_size=1, sort_by="created_at desc").pipeline_versions
+        if not versions:
+            raise LookupError(f"expected a version of the pipeline {PIPELINE!r} in Kubeflow; got none: sync one first")
         experiment = client.create_experiment(PIPELINE, namespace=namespace)
         run = client.run_pipeline(
             experiment_id=experiment.experiment_id,

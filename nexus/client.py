@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from components.build_report.logic import build as build_report
+from components.build_report.logic import write_report
 from components.conclude_release.logic import abandon
 from nexus.chat import stream_chat
 from nexus.outcome import ReleaseOutcome, read_outcome
-from nexus.release_run import model_lock, run_release
+from nexus.release_run import end_leftovers, model_lock, run_release
+from nexus.retention import Cleaned, clean
 from serving import release_state
 from serving.contracts.conclusion import Conclusion
 from serving.contracts.node_status import NodeStatus
@@ -23,6 +24,10 @@ from serving.resolve import resolve_release
 from serving.settings import NexusSettings
 
 _RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
+
+
+class NotPromotedError(Exception):
+    """No version of a model was ever promoted here."""
 
 
 def _quiet(_: object) -> None:
@@ -50,20 +55,19 @@ class NexusClient:
 
         Raises:
             NodeError: It did not within its engine's time limit.
-            LookupError: No version of the model was ever promoted here.
+            NotPromotedError: No version of the model was ever promoted here.
         """
         self.up(say)
         head = self.gitops.head()
         version = release_state.read_version(self.gitops, model, self.settings.environment)
         if version is None or head.commit is None:
-            raise LookupError(f"expected a promoted version of {model!r}; there is none: release one first")
+            raise NotPromotedError(f"expected a promoted version of {model!r}; there is none: release one first")
         seconds = version.spec.engine.ready_timeout_seconds
         return node.wait_synced(self.settings, head.commit, [version.spec.service], seconds, say)
 
-    def down(self, say: Callable[[str], None] = _quiet) -> None:
-        """Stop every process of this installation; nothing of the state is lost."""
-        say("stopping")
-        node.down(self.settings)
+    def down(self, say: Callable[[str], None] = _quiet) -> int:
+        """Stop every process of this installation and return how many there were; nothing of the state is lost."""
+        return node.down(self.settings, say)
 
     def status(self) -> NodeStatus | None:
         """Return the node's last status; None when it does not run."""
@@ -108,32 +112,39 @@ class NexusClient:
         release = self._unfinished(spec)
         record = ReleaseRecord(self.settings.release_dir(release.release_id))
         with model_lock(self.settings, release):
+            end_leftovers(self.settings, release.release_id)
             self.up()
             return abandon(release, reason="abandoned by an operator", settings=self.settings, record=record)
 
-    def report(self, release_id: str | None = None) -> Path | None:
-        """Make a release's report anew and return its path; None when no release has been run here.
+    def report(self, release_id: str | None = None) -> Path:
+        """Make a release's report anew and return its path; the record itself stays as it is.
 
         Args:
             release_id: Which release; the newest by default.
 
         Raises:
-            FileNotFoundError: No release of that id has a record here.
+            FileNotFoundError: No release of that id has a record here, or none has at all.
         """
         if release_id is not None and not _RELEASE_ID.fullmatch(release_id):
             raise FileNotFoundError(f"expected a release id such as my-model-0123456789ab; got {release_id!r}")
         folder = self.settings.release_dir(release_id) if release_id else _newest(self.settings.home / "releases")
         if folder is None:
-            return None
+            raise FileNotFoundError(
+                f"expected a release in {self.settings.home}; none has been run there: `nexus release SPEC` runs one"
+            )
         if not folder.is_dir():
             raise FileNotFoundError(f"expected a record of release {release_id!r} in {folder.parent}; there is none")
         output = folder / "report.html"
-        build_report(ReleaseRecord(folder), output)
+        write_report(ReleaseRecord(folder), output)
         return output
+
+    def clean(self, keep: int) -> Cleaned:
+        """Keep the newest releases and what they used, and remove what is older; see `nexus.retention`."""
+        return clean(self.settings, self.gitops, keep)
 
     def ended(self, release: ResolvedRelease) -> ReleaseOutcome | None:
         """Tell how a release ended; None while git, the registry and the node have not all been brought to agree."""
-        state = release_state.read_release(self.gitops, release.release_id)
+        state = release_state.read_release(self.gitops, release.release_id, self.settings.environment)
         record = ReleaseRecord(self.settings.release_dir(release.release_id))
         if not state.finished or record.read("conclusion", Conclusion) is None:
             return None
@@ -142,13 +153,13 @@ class NexusClient:
 
     def chat(self, model: str, messages: Sequence[dict[str, str]], *, user: str) -> Iterator[str]:
         """Stream an answer through the gateway, piece by piece."""
-        return stream_chat(f"http://127.0.0.1:{self.settings.gateway_port}", model, messages, user=user)
+        return stream_chat(self.settings.gateway, model, messages, user=user)
 
     def _attempt(self, spec: Path) -> ResolvedRelease:
         """Resolve the first attempt of a spec that has not ended."""
         attempt = 1
         release = resolve_release(spec, attempt=attempt)
-        while release_state.read_release(self.gitops, release.release_id).finished:
+        while release_state.read_release(self.gitops, release.release_id, self.settings.environment).finished:
             attempt += 1
             release = resolve_release(spec, attempt=attempt)
         return release
@@ -157,7 +168,7 @@ class NexusClient:
         """Resolve the attempt of a spec that has not ended, the first one when all have."""
         first = resolve_release(spec)
         newest = self._attempt(spec)
-        started = release_state.read_release(self.gitops, newest.release_id).transitions
+        started = release_state.read_release(self.gitops, newest.release_id, self.settings.environment).transitions
         return newest if started else first
 
     def _seed(self) -> None:

@@ -74,8 +74,8 @@ def read_outcome(
 def _judge(record: ReleaseRecord, exit_code: int, since: int) -> tuple[ReleaseResult, str]:
     data = record.read("data", DataReport)
     if data is not None and data.broken:
-        rules = "; ".join(f"{rule.split}: {rule.rule} (found {rule.found})" for rule in data.broken[:5])
-        return ReleaseResult.REJECTED, f"the data breaks {len(data.broken)} rule(s) of its contract: {rules}"
+        rules = "".join(f"\n  {rule}" for rule in data.broken)
+        return ReleaseResult.REJECTED, f"the data breaks {len(data.broken)} rule(s) of its contract:{rules}"
     conclusion = record.read("conclusion", Conclusion)
     if exit_code != 0 or conclusion is None:
         return ReleaseResult.FAILED, _last_failure(record, since)

@@ -5,8 +5,6 @@ Killable at any moment: the lock is the kernel's, the state is in git, and the n
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -16,22 +14,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-
-import psutil
 
 from nexus.outcome import ReleaseOutcome, read_outcome
 from serving.contracts.progress import EventKind, ProgressEvent
 from serving.contracts.release_spec import ResolvedRelease
-from serving.files import write_atomic
-from serving.local.processes import HOME_VARIABLE
+from serving.files import file_lock, write_atomic
+from serving.local.processes import HOME_VARIABLE, command_line, die_with_parent, processes_of_home
+from serving.local.shutdown import model_lock_path
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
 
 _POLL_SECONDS = 0.2
 _VALIDATION = "validate_data"
-_PR_SET_PDEATHSIG = 1
+_KILL_SECONDS = 5.0
 
 
 class ReleaseBusyError(Exception):
@@ -45,12 +43,10 @@ def model_lock(settings: NexusSettings, release: ResolvedRelease) -> Iterator[No
     Raises:
         ReleaseBusyError: Another process holds it; the message names its release.
     """
-    path = settings.run_dir / "locks" / f"{release.spec.model}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    path = model_lock_path(settings, release.spec.model)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fd = stack.enter_context(file_lock(path, wait=False))
         except BlockingIOError as exc:
             holder = path.read_text().strip() or "unknown"
             raise ReleaseBusyError(
@@ -60,8 +56,6 @@ def model_lock(settings: NexusSettings, release: ResolvedRelease) -> Iterator[No
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{release.release_id} (pid {os.getpid()})\n".encode(), 0)
         yield
-    finally:
-        os.close(fd)
 
 
 def run_release(
@@ -106,7 +100,7 @@ def run_release(
             stdout=log,
             stderr=log,
             env=_child_environment(settings, scratch),
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no lock is taken
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),  # noqa: PLW1509 - one prctl call, no lock is taken
         )
         try:
             while process.poll() is None:
@@ -119,6 +113,8 @@ def run_release(
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
             raise
+        finally:
+            end_leftovers(settings, release.release_id)  # the pipeline may have been killed alone
     _forward(record, seen, follow)
     node.check()
     return read_outcome(
@@ -145,20 +141,17 @@ def _scratch_prefix(release_id: str) -> str:
 
 
 def end_leftovers(settings: NexusSettings, release_id: str) -> None:
-    """End steps of an earlier run of this release whose leader was killed, and remove its temporary files.
+    """End steps of this release that outlived their pipeline, and remove its temporary files.
 
-    The caller holds the model's lock, so none of them is in use.
+    The caller holds the model's lock and runs no pipeline, so none of them is in use.
     """
+    wanted = str(settings.release_dir(release_id))
+    for process in processes_of_home(settings.home):
+        if any(wanted in part for part in command_line(process.pid)):
+            process.send(signal.SIGKILL)
+            process.wait(_KILL_SECONDS)
     for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(release_id)}*"):
         shutil.rmtree(folder, ignore_errors=True)
-    wanted = str(settings.release_dir(release_id))
-    for process in psutil.process_iter():
-        try:
-            ours = process.pid != os.getpid() and any(wanted in part for part in process.cmdline())
-            if ours and process.environ().get(HOME_VARIABLE) == str(settings.home):
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
 
 
 def _forward(record: ReleaseRecord, seen: int, on_event: Callable[[ProgressEvent], None]) -> int:
@@ -166,10 +159,6 @@ def _forward(record: ReleaseRecord, seen: int, on_event: Callable[[ProgressEvent
     for event in events[seen:]:
         on_event(event)
     return len(events)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Background:

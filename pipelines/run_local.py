@@ -24,7 +24,7 @@ from serving.contracts.conclusion import Conclusion
 from serving.contracts.progress import EventKind
 from serving.record import ReleaseRecord
 from serving.registry_host import registry_host
-from serving.step_context import StepContext
+from serving.step_context import StepContext, bind_home
 
 STEP: Final = "pipeline"
 _CONCLUSION = "conclusion"
@@ -39,10 +39,12 @@ def run(step: StepContext) -> Conclusion:
     """Run a release to its conclusion, or bring one that git knows already to its end.
 
     Raises:
+        OtherEnvironmentError: The home belongs to another environment.
         PipelineError: A step failed, or kfp reported success without a conclusion.
         ReleaseHeldError: Another release of the model is not judged yet.
     """
-    state = release_state.read_release(step.gitops, step.release.release_id)
+    bind_home(step.settings)
+    state = release_state.read_release(step.gitops, step.release.release_id, step.settings.environment)
     if state.finished:
         return _finish(step)
     release_state.require_free(step.gitops, step.release, step.settings.environment)

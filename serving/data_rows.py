@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import codecs
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from serving.contracts.data_contract import DataRow, Split
 from serving.files import write_atomic
@@ -16,6 +19,9 @@ MAX_LINE_BYTES = 1 << 20
 """A longer line is refused before it is parsed; 4,000 characters a message leave room for 60 turns."""
 MAX_PROBLEMS = 20
 """Problems that an error lists; the rest is counted."""
+_BEGINNING_BYTES = 400
+"""Of a line that is no row, and characters of a key it names; who shows them masks first and cuts then."""
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 class DataRowsError(Exception):
@@ -29,11 +35,12 @@ class DataRowsError(Exception):
 
 @dataclass(frozen=True)
 class NumberedLine:
-    """One line of a file: the row it holds, or what is wrong with it. `number` counts from 1."""
+    """One line of a file: the row it holds, or what is wrong with it and how it begins. `number` counts from 1."""
 
     number: int
-    row: DataRow | None
-    problem: str | None
+    row: DataRow | None = None
+    problem: str = ""
+    beginning: str = ""
 
 
 def split_file(folder: Path, split: Split) -> Path:
@@ -51,10 +58,10 @@ def scan_rows(path: Path) -> Iterator[NumberedLine]:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
                 if len(raw) > MAX_LINE_BYTES:
-                    problem = f"expected a line of at most {MAX_LINE_BYTES} bytes; got a longer one"
-                    yield NumberedLine(number, None, problem)
-                    return
-                yield _parse(number, raw)
+                    _skip_line(file, raw)
+                    yield _fault(number, raw, f"expected a line of at most {MAX_LINE_BYTES} bytes; got a longer one")
+                else:
+                    yield _parse(number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw)
     except OSError as exc:
         action = "name a folder that holds it" if isinstance(exc, FileNotFoundError) else "check its permissions"
         raise DataRowsError([f"{path}: cannot be read: {exc.strerror or exc}; {action}"]) from exc
@@ -83,19 +90,31 @@ def write_rows(path: Path, rows: Iterable[DataRow]) -> None:
     write_atomic(path, "".join(f"{row.model_dump_json()}\n" for row in rows))
 
 
+def _skip_line(file: BinaryIO, raw: bytes) -> None:
+    """Read on to the end of a line of which a part was read, holding no more of it than that."""
+    while raw and not raw.endswith(b"\n"):
+        raw = file.readline(MAX_LINE_BYTES)
+
+
 def _parse(number: int, raw: bytes) -> NumberedLine:
     try:
-        return NumberedLine(number, DataRow.model_validate(json.loads(raw)), None)
+        return NumberedLine(number, DataRow.model_validate_json(raw.decode()))
     except UnicodeDecodeError as exc:
-        problem = f"expected UTF-8; got {exc.reason} at byte {exc.start}"
-    except (json.JSONDecodeError, RecursionError) as exc:
-        text = exc.msg if isinstance(exc, json.JSONDecodeError) else "nested too deeply"
-        problem = f"expected one JSON object a line; this is none: {text}"
+        return _fault(number, raw, f"expected UTF-8; got {exc.reason} at byte {exc.start}")
     except ValidationError as exc:
-        problem = "; ".join(_describe(error["loc"], error["msg"]) for error in exc.errors()[:3])
-    return NumberedLine(number, None, problem)
+        return _fault(number, raw, "; ".join(_describe(error) for error in exc.errors(include_url=False)[:3]))
 
 
-def _describe(loc: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part) for part in loc)
-    return f"{where}: {message[0].lower()}{message[1:]}" if where else f"{message[0].lower()}{message[1:]}"
+def _fault(number: int, raw: bytes, problem: str) -> NumberedLine:
+    """Name a fault with the beginning of its line, as a person reads it: escapes resolved, nothing invisible."""
+    text = raw[:_BEGINNING_BYTES].decode(errors="replace")
+    text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    return NumberedLine(number, None, problem, "".join(char for char in text if char.isprintable()))
+
+
+def _describe(error: ErrorDetails) -> str:
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "json_invalid":
+        return f"expected one JSON object a line; got {message}"
+    where = ".".join(str(part) for part in error["loc"])[:_BEGINNING_BYTES]
+    return f"{where}: {message}" if where else message

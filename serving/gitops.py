@@ -5,8 +5,6 @@ Works on git objects alone, with no work tree: a kill at any moment leaves unref
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import tempfile
 import time
@@ -15,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.files import atomic_folder
+from serving.files import atomic_folder, file_lock
 from serving.git_command import GitError, run_git
 from serving.settings import NexusSettings
 
@@ -211,9 +209,7 @@ class GitOps:
     @contextmanager
     def _writer(self) -> Iterator[None]:
         """Wait for our other writers, and take away a ref lock that a killed one left behind."""
-        fd = os.open(self.mirror / "nexus-writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with file_lock(self.mirror / "nexus-writer.lock"):
             lock = self.mirror / f"{_REF}.lock"
             for _ in range(_LOCK_ATTEMPTS):
                 age = _age_seconds(lock)
@@ -224,8 +220,6 @@ class GitOps:
                     break
                 time.sleep(_LOCK_WAIT_SECONDS)
             yield
-        finally:
-            os.close(fd)
 
 
 def _age_seconds(path: Path) -> float | None:

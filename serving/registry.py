@@ -6,64 +6,44 @@ doubled. MLflow is imported by the first call (4 s), so `warm` can do that besid
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from serving.files import atomic_folder, digest_folder
+from serving.files import atomic_folder, local_path
+from serving.registry_content import (
+    CANDIDATE_ALIAS,
+    COMPLETE_TAG,
+    CONTENT_TAG,
+    STABLE_ALIAS,
+    WEIGHTS_TAG,
+    RegisteredVersion,
+    VersionContent,
+)
+from serving.registry_runs import find_run, log_run
+from serving.registry_storage import (
+    RegistryError,
+    check_digest,
+    create_database,
+    is_stored,
+    store_folder,
+)
 from serving.settings import NexusSettings
 
-CONTENT_TAG = "nexus.content"
-WEIGHTS_TAG = "nexus.weights_digest"
-COMPLETE_TAG = "nexus.complete"
-CANDIDATE_ALIAS = "candidate"
-STABLE_ALIAS = "stable"
+__all__ = [
+    "CANDIDATE_ALIAS",
+    "STABLE_ALIAS",
+    "RegisteredVersion",
+    "Registry",
+    "RegistryError",
+    "VersionContent",
+]
+
 _ARTIFACT = "model"
-
-
-class RegistryError(Exception):
-    """The registry cannot do what was asked; the message says what it holds instead."""
-
-
-@dataclass(frozen=True)
-class VersionContent:
-    """What one model version is made of.
-
-    Args:
-        model: Registered model name.
-        folder: Weights in Hugging Face format.
-        weights_digest: Digest that `folder` must have.
-        content_digest: Identity; versions with the same one are the same version.
-        params: Written to the run.
-        metrics: Written to the run; every one a finite number.
-        tags: Written to the run and to the version.
-        documents: File name to text, kept beside the weights.
-    """
-
-    model: str
-    folder: Path
-    weights_digest: str
-    content_digest: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    documents: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A whole version; `storage_uri` is where its weights lie."""
-
-    version: str
-    run_id: str
-    storage_uri: str
-    weights_digest: str
-    already_registered: bool
 
 
 class Registry:
@@ -74,11 +54,13 @@ class Registry:
 
     @cached_property
     def _client(self) -> Any:
+        # MLflow reads it while it is imported; without it, it writes a file below the user's home and calls home.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # noqa: TID251 - MLflow has no other switch
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - 4 s, paid only where the registry is used
 
         uri = self._settings.mlflow
         if uri == self._default_uri:
-            _create_database(self._home / "mlflow.db", MlflowClient)
+            create_database(self._home / "mlflow.db", MlflowClient)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @property
@@ -98,17 +80,23 @@ class Registry:
     def register(self, content: VersionContent) -> RegisteredVersion:
         """Register a version and point the alias `candidate` at it.
 
-        Every call to MLflow may be the last one before a kill: what exists is found by its tag and completed.
+        Every call to MLflow may be the last one before a kill: what exists is found by its tag and completed. A version
+        whose weights were lost or damaged since gets them back.
 
         Raises:
             RegistryError: The folder has not the digest it should have.
         """
         found = self._find_version(content)
-        whole = found is not None and found.tags.get(COMPLETE_TAG) == "true"
+        whole = (
+            found is not None
+            and found.tags.get(COMPLETE_TAG) == "true"
+            and is_stored(found.source, content.weights_digest)
+        )
         if not whole:
-            run = self._run(content)
-            self._log(run, content)
-            storage_uri = self._store(run, content)
+            run = find_run(self._client, content, self._artifacts(content.model))
+            log_run(self._client, run, content)
+            storage_uri = found.source if found else f"{run.info.artifact_uri}/{_ARTIFACT}"
+            self._store(run, content, storage_uri)
             found = found or self._create_version(content, run.info.run_id, storage_uri)
             self._client.set_terminated(run.info.run_id)
             self._client.set_model_version_tag(content.model, found.version, COMPLETE_TAG, "true")
@@ -128,14 +116,15 @@ class Registry:
         Raises:
             RegistryError: There is none, or the URI is of another form.
         """
+        name, version, alias = _parse(uri)
+        client = self._client
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see _client
 
-        name, version, alias = _parse(uri)
         try:
             if alias is not None:
-                found = self._client.get_model_version_by_alias(name, alias)
+                found = client.get_model_version_by_alias(name, alias)
             else:
-                found = self._client.get_model_version(name, version)
+                found = client.get_model_version(name, version)
         except MlflowException as exc:
             raise RegistryError(
                 f"expected {uri!r} to name a registered model version; MLflow says: {exc.message}: release one first"
@@ -152,16 +141,18 @@ class Registry:
         """
         found = self.resolve(uri)
         with atomic_folder(output) as work:
-            local = _local_path(found.storage_uri)
+            local = local_path(found.storage_uri)
             if local is not None and not local.is_dir():
-                raise RegistryError(f"expected the weights of {uri!r} at {local}; the folder is gone: restore it")
+                raise RegistryError(
+                    f"expected the weights of {uri!r} at {local}; they are gone: restore them or release again"
+                )
             if local is None:
                 from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - see _client
 
                 download_artifacts(artifact_uri=found.storage_uri, dst_path=str(work))
             else:
                 shutil.copytree(local, work, dirs_exist_ok=True)
-            _check_digest(work, found.weights_digest, f"weights of {uri!r}")
+            check_digest(work, found.weights_digest, f"weights of {uri!r}")
         return found
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
@@ -183,6 +174,10 @@ class Registry:
         """Keep a document beside a run's weights, replacing an earlier one of that name."""
         self._client.log_text(run_id, text, name)
 
+    def _artifacts(self, model: str) -> Path | None:
+        """Folder of a model's artifacts; None where an MLflow server chooses the place."""
+        return self._home / "artifacts" / "nexus" / model if self._settings.mlflow == self._default_uri else None
+
     def _aliases(self, model: str) -> dict[str, str]:
         return {alias: str(version) for alias, version in self._client.get_registered_model(model).aliases.items()}
 
@@ -191,57 +186,14 @@ class Registry:
         found = self._client.search_model_versions(wanted, order_by=["version_number ASC"])
         return found[0] if found else None
 
-    def _run(self, content: VersionContent) -> Any:
-        experiment = self._experiment(f"nexus/{content.model}")
-        wanted = f"tags.`{CONTENT_TAG}` = '{content.content_digest}'"
-        found = self._client.search_runs([experiment], wanted, order_by=["attributes.start_time ASC"], max_results=1)
-        if found:
-            return found[0]
-        tags = {**content.tags, CONTENT_TAG: content.content_digest, WEIGHTS_TAG: content.weights_digest}
-        return self._client.create_run(experiment, tags=tags)
-
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see _client
-
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        ours = self._settings.mlflow == self._default_uri
-        location = (self._home / "artifacts" / name).as_uri() if ours else None
-        try:
-            return str(self._client.create_experiment(name, artifact_location=location))
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return str(self._client.get_experiment_by_name(name).experiment_id)
-
-    def _log(self, run: Any, content: VersionContent) -> None:
-        from mlflow.entities import Metric, Param  # noqa: PLC0415 - see _client
-
-        new = {key: value for key, value in content.metrics.items() if key not in run.data.metrics}
-        params = [Param(key, value) for key, value in content.params.items() if key not in run.data.params]
-        self._client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(key, value, run.info.start_time, 0) for key, value in new.items()],
-            params=params,
-        )
-        for name, text in content.documents.items():
-            self._client.log_text(run.info.run_id, text, name)
-
-    def _store(self, run: Any, content: VersionContent) -> str:
-        """Put the weights under the run, whole or not at all, and return their URI."""
-        uri = f"{run.info.artifact_uri}/{_ARTIFACT}"
-        _check_digest(content.folder, content.weights_digest, f"weights at {content.folder}")
-        target = _local_path(uri)
+    def _store(self, run: Any, content: VersionContent, uri: str) -> None:
+        """Put the weights where the version says, whole or not at all."""
+        check_digest(content.folder, content.weights_digest, f"weights at {content.folder}")
+        target = local_path(uri)
         if target is None:
             self._client.log_artifacts(run.info.run_id, str(content.folder), _ARTIFACT)
-        elif not target.is_dir():
-            for left in target.parent.glob(f".{target.name}.*"):
-                shutil.rmtree(left, ignore_errors=True)
-            with atomic_folder(target) as work:
-                shutil.copytree(content.folder, work, dirs_exist_ok=True)
-                _check_digest(work, content.weights_digest, f"copy of {content.folder}")
-        return uri
+        elif not is_stored(uri, content.weights_digest):
+            store_folder(content.folder, target, content.weights_digest)
 
     def _create_version(self, content: VersionContent, run_id: str, storage_uri: str) -> Any:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see _client
@@ -255,19 +207,6 @@ class Registry:
         return self._client.create_model_version(content.model, storage_uri, run_id, tags=tags)
 
 
-def _create_database(path: Path, client: Any) -> None:
-    """Create the sqlite database under another name and rename it: a kill leaves no half-migrated one."""
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(path.parent / "new-database") as work:
-        uri = f"sqlite:///{work / path.name}"
-        client(tracking_uri=uri, registry_uri=uri).search_registered_models(max_results=1)
-        if not path.exists():
-            (work / path.name).rename(path)
-    shutil.rmtree(path.parent / "new-database", ignore_errors=True)
-
-
 def _parse(uri: str) -> tuple[str, str | None, str | None]:
     name, _, rest = uri.removeprefix("models:/").partition("@")
     if uri.startswith("models:/") and rest and name:
@@ -276,18 +215,3 @@ def _parse(uri: str) -> tuple[str, str | None, str | None]:
     if uri.startswith("models:/") and version.isdigit() and name:
         return name, version, None
     raise RegistryError(f"expected models:/<name>/<version> or models:/<name>@<alias>; got {uri!r}: correct the spec")
-
-
-def _local_path(uri: str) -> Path | None:
-    parts = urlparse(uri)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-
-
-def _check_digest(folder: Path, expected: str, what: str) -> None:
-    if not folder.is_dir():
-        raise RegistryError(f"expected {what}; the folder is missing: run the release again to build it anew")
-    found = digest_folder(folder)
-    if found != expected:
-        raise RegistryError(
-            f"expected {what} with digest {expected}; got {found}: a file is truncated or changed: release again"
-        )

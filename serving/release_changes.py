@@ -11,6 +11,7 @@ from serving import release_history as history
 from serving.contracts.model_version import ModelVersion
 from serving.contracts.registration import Registration
 from serving.contracts.release_spec import ResolvedRelease
+from serving.contracts.route import Route
 from serving.gitops import Snapshot
 
 Files = dict[str, str | None]
@@ -34,7 +35,8 @@ def add_candidate(head: Snapshot, release: ResolvedRelease, registration: Regist
             candidate=candidate.spec.service,
             weight=0,
         )
-        files[layout.route_path(model, environment)] = documents.to_yaml(route)
+        current = history.route_at(head, model, environment)
+        files[layout.route_path(model, environment)] = documents.to_yaml(_with_rules(route, current))
     for name, version in new.items():
         document = documents.service_document(version, service=name, release_id=release_id)
         files[layout.service_path(model, environment, name)] = documents.to_yaml(document)
@@ -65,6 +67,7 @@ def weighted_route(head: Snapshot, release_id: str, *, model: str, environment: 
             )
         names = {endpoint.side.value: endpoint.service for endpoint in route.spec.endpoints}
         wanted = documents.canary_route(model, release_id, weight=weight, **names)
+    wanted = _with_rules(wanted, route)
     return None if wanted == route else {layout.route_path(model, environment): documents.to_yaml(wanted)}
 
 
@@ -85,5 +88,14 @@ def keep_one(head: Snapshot, model: str, environment: str, version: ModelVersion
         document = documents.service_document(version, service=service, release_id=version.spec.release_id)
         files[layout.service_path(model, environment, service)] = documents.to_yaml(document)
     files[kustomization] = documents.kustomization(kept)
-    files[route] = documents.to_yaml(documents.single_route(model, service))
+    single = _with_rules(documents.single_route(model, service), history.route_at(head, model, environment))
+    files[route] = documents.to_yaml(single)
     return files
+
+
+def _with_rules(new: Route, current: Route | None) -> Route:
+    """Keep what people wrote into a route besides its endpoints: fallbacks, price, shadow, labels."""
+    if current is None:
+        return new
+    moved = {"release_id": new.spec.release_id, "endpoints": new.spec.endpoints}
+    return current.model_copy(update={"spec": current.spec.model_copy(update=moved)})

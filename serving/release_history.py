@@ -15,6 +15,7 @@ from serving.contracts.route import Route
 from serving.gitops import Commit, GitOps, Snapshot
 
 RELEASE_TRAILER = "Nexus-Release"
+ENVIRONMENT_TRAILER = "Nexus-Environment"
 STEP_TRAILER = "Nexus-Step"
 VERDICT_TRAILER = "Nexus-Verdict"
 EVIDENCE_TRAILER = "Nexus-Evidence"
@@ -72,7 +73,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class ReleaseState:
-    """Transitions of one release, oldest first; empty before its first commit."""
+    """Transitions of one release in one environment, oldest first; empty before its first commit there."""
 
     release_id: str
     transitions: tuple[Transition, ...] = ()
@@ -110,9 +111,9 @@ class ReleaseState:
         return next((t.commit for t in wanted), None)
 
 
-def read_release(gitops: GitOps, release_id: str) -> ReleaseState:
-    """Read a release's state from the newest head."""
-    return release_at(gitops.head(), release_id)
+def read_release(gitops: GitOps, release_id: str, environment: str) -> ReleaseState:
+    """Read a release's state in an environment from the newest head."""
+    return release_at(gitops.head(), release_id, environment)
 
 
 def read_version(gitops: GitOps, model: str, environment: str) -> ModelVersion | None:
@@ -120,11 +121,11 @@ def read_version(gitops: GitOps, model: str, environment: str) -> ModelVersion |
     return version_at(gitops.head(), model, environment)
 
 
-def release_at(head: Snapshot, release_id: str) -> ReleaseState:
-    """Read a release's state as of one commit."""
+def release_at(head: Snapshot, release_id: str, environment: str) -> ReleaseState:
+    """Read a release's state in an environment as of one commit; what it did in others does not count."""
     commits = head.log(trailer=(RELEASE_TRAILER, release_id))
     transitions: list[Transition] = []
-    for commit in reversed(commits):
+    for commit in reversed([c for c in commits if c.trailers.get(ENVIRONMENT_TRAILER) == environment]):
         transitions.append(_transition(commit, transitions[-1].weight_percent if transitions else 0))
     return ReleaseState(release_id, tuple(transitions))
 
@@ -158,8 +159,8 @@ def holder_at(head: Snapshot, model: str, environment: str) -> str | None:
     for commit in head.log(layout.model_folder(model, environment)):
         if STEP_TRAILER in commit.trailers and RELEASE_TRAILER in commit.trailers:
             holder = commit.trailers[RELEASE_TRAILER]
-            deployed = commit.trailers[STEP_TRAILER] == Step.DEPLOYED and not release_at(head, holder).finished
-            return holder if deployed else None
+            deployed = commit.trailers[STEP_TRAILER] == Step.DEPLOYED
+            return holder if deployed and not release_at(head, holder, environment).finished else None
     return None
 
 

@@ -7,17 +7,18 @@ that is already done returns its commit. What git says about a release is read b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 from serving import layout
 from serving import release_documents as documents
+from serving import release_guards as guards
 from serving import release_history as history
-from serving.contracts.gateway_policy import GatewayPolicy
-from serving.contracts.load import parse_document
 from serving.contracts.registration import Registration
 from serving.contracts.release_spec import ResolvedRelease
+from serving.environment_seed import seed_environment
 from serving.gitops import Change, GitOps, Snapshot
 from serving.release_changes import add_candidate, keep_one, weighted_route
+from serving.release_guards import require_free, require_unjudged
 from serving.release_history import (
     NotDeployedError,
     ReleaseEndedError,
@@ -28,6 +29,7 @@ from serving.release_history import (
     read_release,
     read_version,
 )
+from serving.wording import shorten
 
 __all__ = [
     "NotDeployedError",
@@ -50,44 +52,6 @@ __all__ = [
     "shift_weight",
 ]
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def seed_environment(gitops: GitOps, environment: str, policy_text: str | None = None) -> str | None:
-    """Write the gateway policy into an environment that has none.
-
-    Args:
-        gitops: Repository; must exist (`ensure`).
-        environment: Folder under `envs/`.
-        policy_text: Policy document; by default the one this installation ships for the environment.
-
-    Returns:
-        The commit, or None when there was a policy.
-
-    Raises:
-        DocumentError: The policy is wrong.
-        FileNotFoundError: This installation ships none for the environment.
-    """
-    path = layout.policy_path(environment)
-    if gitops.head().read(path) is not None:
-        return None
-    text = (_REPOSITORY / path).read_text() if policy_text is None else policy_text
-    parse_document(text, GatewayPolicy, source=path)
-
-    def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        return {path: text} if head.read(path) is None else None
-
-    return gitops.commit(change, f"Seed environment {environment}", {history.STEP_TRAILER: "seeded"})
-
-
-def require_free(gitops: GitOps, release: ResolvedRelease, environment: str) -> None:
-    """Refuse a release while another one of its model is between states.
-
-    Raises:
-        ReleaseHeldError: Names the other one and the commands that end it.
-    """
-    _require_free(gitops.head(), release.release_id, release.spec.model, environment)
-
 
 def deploy_candidate(
     gitops: GitOps, release: ResolvedRelease, registration: Registration, environment: str
@@ -103,11 +67,11 @@ def deploy_candidate(
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        state = history.release_at(head, release.release_id)
+        state = history.release_at(head, release.release_id, environment)
         if state.transitions:
-            _require_same(head, state, release, registration, environment)
+            guards.require_same(head, state, release, registration, environment)
             return None
-        _require_free(head, release.release_id, release.spec.model, environment)
+        guards.require_free_at(head, release.release_id, release.spec.model, environment)
         if head.read(layout.policy_path(environment)) is None:
             raise NotDeployedError(
                 f"expected a gateway policy at {layout.policy_path(environment)}; there is none: run `nexus up` first"
@@ -115,7 +79,7 @@ def deploy_candidate(
         return add_candidate(head, release, registration, environment)
 
     subject = f"Deploy {release.release_id} ({release.name}) at 0 %"
-    return _transition(gitops, release.release_id, Step.DEPLOYED, change, subject=subject)
+    return _transition(gitops, release.release_id, environment, Step.DEPLOYED, change, subject)
 
 
 def shift_weight(gitops: GitOps, release_id: str, *, model: str, environment: str, weight: int) -> str:
@@ -130,12 +94,12 @@ def shift_weight(gitops: GitOps, release_id: str, *, model: str, environment: st
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        require_unjudged(history.release_at(head, release_id))
+        require_unjudged(history.release_at(head, release_id, environment))
         return weighted_route(head, release_id, model=model, environment=environment, weight=weight)
 
     extra = {history.WEIGHT_TRAILER: str(weight)}
     subject = f"Shift {release_id} to {weight} %"
-    state = _transition(gitops, release_id, Step.CANARY, change, subject=subject, extra=extra)
+    state = _transition(gitops, release_id, environment, Step.CANARY, change, subject, extra)
     commit = state.commit(Step.CANARY, weight) or state.commit(Step.DEPLOYED)
     assert commit is not None
     return commit
@@ -159,15 +123,14 @@ def promote(
     version = documents.version_document(release, registration)
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        if _already(history.release_at(head, release.release_id), Step.PROMOTED):
+        if guards.has_ended_as(history.release_at(head, release.release_id, environment), Step.PROMOTED):
             return None
         path = layout.version_path(release.spec.model, environment)
         return {**keep_one(head, release.spec.model, environment, version), path: documents.to_yaml(version)}
 
-    trailers = {history.VERDICT_TRAILER: verdict, history.EVIDENCE_TRAILER: evidence}
     subject = f"Promote {release.release_id} ({release.name})"
-    state = _transition(gitops, release.release_id, Step.PROMOTED, change, subject=subject, extra=trailers)
-    return _commit_of(state, Step.PROMOTED)
+    judged = _Judged(Step.PROMOTED, verdict, evidence)
+    return _conclude(gitops, release.release_id, environment, judged, change, subject)
 
 
 def roll_back(
@@ -181,17 +144,15 @@ def roll_back(
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        if _already(history.release_at(head, release_id), Step.ROLLED_BACK):
+        if guards.has_ended_as(history.release_at(head, release_id, environment), Step.ROLLED_BACK):
             return None
         return keep_one(head, model, environment, history.version_at(head, model, environment))
 
-    trailers = {history.VERDICT_TRAILER: verdict, history.EVIDENCE_TRAILER: evidence}
-    subject = f"Roll back {release_id}: {reason}"[:160]
-    state = _transition(gitops, release_id, Step.ROLLED_BACK, change, subject=subject, extra=trailers)
-    return _commit_of(state, Step.ROLLED_BACK)
+    judged = _Judged(Step.ROLLED_BACK, verdict, evidence)
+    return _conclude(gitops, release_id, environment, judged, change, f"Roll back {release_id}: {reason}")
 
 
-def hold(gitops: GitOps, release_id: str, *, reason: str, evidence: str) -> str:
+def hold(gitops: GitOps, release_id: str, *, environment: str, reason: str, evidence: str) -> str:
     """Record that the test could not decide; weights stay and running the release again carries on.
 
     Raises:
@@ -200,17 +161,16 @@ def hold(gitops: GitOps, release_id: str, *, reason: str, evidence: str) -> str:
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        state = history.release_at(head, release_id)
+        state = history.release_at(head, release_id, environment)
         require_unjudged(state)
         last = state.last
         return None if last and (last.step, last.evidence) == (Step.HELD, evidence) else {}
 
-    trailers = {history.VERDICT_TRAILER: "inconclusive", history.EVIDENCE_TRAILER: evidence}
-    subject = f"Hold {release_id}: {reason}"[:160]
-    return _commit_of(_transition(gitops, release_id, Step.HELD, change, subject=subject, extra=trailers), Step.HELD)
+    judged = _Judged(Step.HELD, "inconclusive", evidence)
+    return _conclude(gitops, release_id, environment, judged, change, f"Hold {release_id}: {reason}")
 
 
-def reject(gitops: GitOps, release: ResolvedRelease, *, reason: str, evidence: str) -> str:
+def reject(gitops: GitOps, release: ResolvedRelease, *, environment: str, reason: str, evidence: str) -> str:
     """Record that no candidate passed its offline gates; nothing was deployed and nothing changes.
 
     Raises:
@@ -218,18 +178,16 @@ def reject(gitops: GitOps, release: ResolvedRelease, *, reason: str, evidence: s
     """
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
-        state = history.release_at(head, release.release_id)
+        state = history.release_at(head, release.release_id, environment)
         if state.deployed:
             raise ReleaseStateError(
                 f"expected {release.release_id} not to be deployed when it is rejected; it is: abandon it instead"
             )
-        return None if state.transitions and _already(state, Step.REJECTED) else {}
+        return None if state.transitions and guards.has_ended_as(state, Step.REJECTED) else {}
 
-    trailers = {history.VERDICT_TRAILER: "rejected", history.EVIDENCE_TRAILER: evidence}
-    subject = f"Reject {release.release_id} ({release.name}): {reason}"[:160]
-    return _commit_of(
-        _transition(gitops, release.release_id, Step.REJECTED, change, subject=subject, extra=trailers), Step.REJECTED
-    )
+    subject = f"Reject {release.release_id} ({release.name}): {reason}"
+    judged = _Judged(Step.REJECTED, "rejected", evidence)
+    return _conclude(gitops, release.release_id, environment, judged, change, subject)
 
 
 def abandon(gitops: GitOps, release_id: str, *, model: str, environment: str, reason: str) -> str:
@@ -244,62 +202,40 @@ def abandon(gitops: GitOps, release_id: str, *, model: str, environment: str, re
     )
 
 
-def _transition(
-    gitops: GitOps, release_id: str, step: Step, change: Change, *, subject: str, extra: Mapping[str, str] | None = None
-) -> ReleaseState:
-    trailers = {history.RELEASE_TRAILER: release_id, history.STEP_TRAILER: step.value, **(extra or {})}
-    gitops.commit(change, subject, trailers)
-    return read_release(gitops, release_id)
+@dataclass(frozen=True)
+class _Judged:
+    """A transition that is a verdict."""
+
+    step: Step
+    verdict: str
+    evidence: str
 
 
-def _commit_of(state: ReleaseState, step: Step) -> str:
-    commit = state.commit(step)
+def _conclude(gitops: GitOps, release_id: str, environment: str, judged: _Judged, change: Change, subject: str) -> str:
+    extra = {history.VERDICT_TRAILER: judged.verdict, history.EVIDENCE_TRAILER: judged.evidence}
+    state = _transition(gitops, release_id, environment, judged.step, change, shorten(subject), extra)
+    commit = state.commit(judged.step)
     if commit is None:
         raise ReleaseStateError(
-            f"expected a commit with step {step.value!r} of {state.release_id}; git has none: its history was rewritten"
+            f"expected a commit with step {judged.step.value!r} of {release_id} in {environment!r}; git has none: its "
+            "history was rewritten, restore it"
         )
     return commit
 
 
-def _require_free(head: Snapshot, release_id: str, model: str, environment: str) -> None:
-    holder = history.holder_at(head, model, environment)
-    if holder is not None and holder != release_id:
-        raise ReleaseHeldError(release_id, model, holder)
-
-
-def _require_same(
-    head: Snapshot, state: ReleaseState, release: ResolvedRelease, registration: Registration, environment: str
-) -> None:
-    """Refuse to go on with other weights than those that are deployed: they were never judged."""
-    service = documents.service_name(release, registration.weights_digest)
-    deployed = history.services_at(head, release.spec.model, environment)
-    if state.deployed and service not in deployed:
-        raise ReleaseStateError(
-            f"expected the candidate that {release.release_id} is deployed with, one of {deployed}; this run built "
-            f"{service}, for the cache is gone or the code has changed: take the release out with `nexus release "
-            "--abandon` and its spec, then release again with `--again`"
-        )
-
-
-def require_unjudged(state: ReleaseState) -> None:
-    """Refuse a release that is not deployed, or has been judged.
-
-    Raises:
-        NotDeployedError: It was never deployed.
-        ReleaseEndedError: It was promoted, rolled back or rejected.
-    """
-    if not state.transitions:
-        raise NotDeployedError(f"expected {state.release_id} to be deployed; git has no commit of it: deploy it first")
-    if state.finished:
-        assert state.last is not None
-        raise ReleaseEndedError(
-            f"expected {state.release_id} to be running; it was {state.last.step} by {state.last.commit[:12]}"
-        )
-
-
-def _already(state: ReleaseState, end: Step) -> bool:
-    """Tell whether the release ended this way; another way is an error, and so is never having been deployed."""
-    if state.last is not None and state.last.step is end:
-        return True
-    require_unjudged(state)
-    return False
+def _transition(
+    gitops: GitOps,
+    release_id: str,
+    environment: str,
+    step: Step,
+    change: Change,
+    subject: str,
+    extra: Mapping[str, str] | None = None,
+) -> ReleaseState:
+    trailers = {
+        history.RELEASE_TRAILER: release_id,
+        history.ENVIRONMENT_TRAILER: environment,
+        history.STEP_TRAILER: step.value,
+    }
+    gitops.commit(change, subject, {**trailers, **(extra or {})})
+    return read_release(gitops, release_id, environment)

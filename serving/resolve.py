@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,6 +21,7 @@ from serving.contracts.strict_yaml import YamlFault, read_yaml
 from serving.files import digest_bytes
 from serving.git_command import GitError, run_git
 from serving.release_checks import Finding, contract_findings, spec_findings
+from serving.source_content import digest_data, digest_weights
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
@@ -30,8 +32,9 @@ _ID_HEX = 12
 def resolve_release(spec_path: Path, *, attempt: int = 1) -> ResolvedRelease:
     """Load a release spec and its data contract, check what one document says about another, and name the release.
 
-    The id is `<model>-<12 hex>` of the canonical spec, contract and attempt; where the files lie and comments do not
-    count. A moving reference such as `models:/x@stable` counts as written: release it again as the next attempt.
+    The id is `<model>-<12 hex>` of the canonical spec, contract and attempt, and of the bytes of data and weights that
+    they name by path; where the files lie and comments do not count. A moving reference such as `models:/x@stable`
+    counts as written: release it again as the next attempt.
 
     Args:
         spec_path: Path of the spec.
@@ -55,12 +58,15 @@ def resolve_release(spec_path: Path, *, attempt: int = 1) -> ResolvedRelease:
     assert spec is not None
     assert contract is not None
     assert contract_path is not None
-    text = _canonical(spec, contract, attempt)
+    data, weights = _digest_sources(path, spec, contract_path, contract)
+    text = _canonical(spec, contract, attempt, data=data, weights=weights)
     return ResolvedRelease(
         release_id=f"{spec.spec.model}-{digest_bytes(text.encode()).removeprefix('sha256:')[:_ID_HEX]}",
         attempt=attempt,
         git_revision=git_revision(path),
         spec_digest=digest_bytes(_canonical(spec).encode()),
+        data_digest=data,
+        weights_digest=weights,
         base_path=str(path.parent),
         name=spec.metadata.name,
         spec=spec.spec,
@@ -127,9 +133,47 @@ def _place(path: Path, findings: list[Finding]) -> list[Problem]:
     return problems
 
 
-def _canonical(spec: ReleaseSpec, contract: DataContract | None = None, attempt: int | None = None) -> str:
-    documents = [spec.model_dump(mode="json"), contract.model_dump(mode="json") if contract else None, attempt]
-    return json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _digest_sources(
+    path: Path, spec: ReleaseSpec, contract_path: Path, contract: DataContract
+) -> tuple[str | None, str | None]:
+    """Digest the data and the weights that the documents name by path; None for what comes from elsewhere.
+
+    Raises:
+        DocumentError: Some of it cannot be read.
+    """
+    data, weights = contract.spec.source.path, spec.spec.source.path
+    sources: list[tuple[Path, str | None, Callable[[Path], str]]] = [
+        (contract_path, data, lambda folder: digest_data(folder, contract.spec.splits)),
+        (path, weights, digest_weights),
+    ]
+    digests: list[str | None] = []
+    problems: list[Problem] = []
+    for file, source, digest in sources:
+        try:
+            digests.append(None if source is None else digest(file.parent / source))
+        except OSError as exc:
+            text = f"expected readable files; {exc.filename}: {exc.strerror}: correct the path or its permissions"
+            problems += _place(file, [(("spec", "source", "path"), text)])
+    if problems:
+        raise DocumentError(problems)
+    return digests[0], digests[1]
+
+
+def _canonical(
+    spec: ReleaseSpec,
+    contract: DataContract | None = None,
+    attempt: int | None = None,
+    *,
+    data: str | None = None,
+    weights: str | None = None,
+) -> str:
+    """Write documents in one normal form; a digest stands for the path that it is the content of."""
+    written: Any = spec.model_dump(mode="json")
+    promised: Any = contract.model_dump(mode="json") if contract else None
+    for document, digest in ((written, weights), (promised, data)):
+        if digest is not None:
+            document["spec"]["source"]["path"] = digest
+    return json.dumps([written, promised, attempt], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,29 +3,70 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.contracts.base import Name
 
+_PREFIX: Final = "NEXUS_"
+_SECRET: Final = ("_url", "_uri")  # may hold a password, so a wrong one is not shown
+_GATEWAY_PREFIX: Final = "NEXUS_GATEWAY_"  # read, and checked, by the gateway
 
-class UnknownSettingError(Exception):
-    """An environment variable starts with `NEXUS_` but names no setting."""
+
+class SettingsError(Exception):
+    """An environment variable that starts with `NEXUS_` names no setting, or holds a wrong value."""
+
+
+def default_home() -> Path:
+    """Return the home that this installation lies in (`<home>/envs/core`), wherever the command is called.
+
+    An interpreter that no home holds, as in a container's image, has `.nexus` below the working directory.
+    """
+    environment = Path(sys.prefix)
+    return environment.parent.parent if environment.parent.name == "envs" else Path(".nexus")
+
+
+class Profile(StrEnum):
+    """Where what git says is served."""
+
+    LOCAL = "local"
+    CLUSTER = "cluster"
 
 
 class NexusSettings(BaseSettings):
     """Where this installation keeps things and which ports it offers."""
 
-    model_config = SettingsConfigDict(env_prefix="NEXUS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     home: Path = Field(
-        default=Path(".nexus"), description="Folder of all state: environments, git, models, logs, spools."
+        default_factory=default_home,
+        description="Folder of all state: environments, git, models, logs, spools; "
+        "by default the one that this installation lies in.",
+    )
+    profile: Profile = Field(
+        default=Profile.LOCAL,
+        description="Who follows the GitOps repository: `local`, this machine's reconciler, or `cluster`, Argo CD.",
     )
     environment: Name = Field(default="local", description="Folder under `envs/` in the GitOps repository.")
     gateway_port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway on the loopback address.")
+    gateway_admin_port: int = Field(
+        default=8081, ge=1, le=65535, description="Port of the gateway's admin API on the loopback address."
+    )
+    gateway_admin_token: SecretStr | None = Field(
+        default=None, description="Credential of the admin API besides keys of scope admin, at least 32 characters."
+    )
+    gateway_admin_token_file: Path | None = Field(default=None, description="File that holds the admin token instead.")
+    gateway_redis_url: SecretStr | None = Field(
+        default=None, description="Redis of API keys and shared limits; without it there are none."
+    )
     gitops_url: str | None = Field(default=None, description="GitOps repository; by default a bare one under the home.")
     mlflow_uri: str | None = Field(
         default=None, description="MLflow tracking and registry URI; by default sqlite under the home."
@@ -37,22 +78,26 @@ class NexusSettings(BaseSettings):
         """Read the environment.
 
         Raises:
-            UnknownSettingError: A `NEXUS_*` variable is misspelt; extra variables are never ignored.
+            SettingsError: A `NEXUS_*` variable is misspelt (extra ones are never ignored) or holds a wrong value.
         """
-        known = {f"NEXUS_{name.upper()}" for name in cls.model_fields}
-        unknown = sorted(
+        known = {f"{_PREFIX}{name.upper()}" for name in cls.model_fields}
+        unknown = [
             name
-            for name in os.environ  # noqa: TID251 - this is the settings module
-            if name.startswith("NEXUS_")
-            and not name.startswith(("NEXUS_GATEWAY_", "NEXUS_BENCH_"))
-            and name not in known
-        )
+            for name in sorted(os.environ)  # noqa: TID251 - this is the settings module
+            if name.startswith(_PREFIX) and not name.startswith(_GATEWAY_PREFIX) and name not in known
+        ]
         if unknown:
-            raise UnknownSettingError(
-                f"expected only {', '.join(sorted(known))}; got {', '.join(unknown)}: correct or unset it"
-            )
-        settings = cls()
+            raise SettingsError(_misspelt(unknown, known))
+        try:
+            settings = cls()
+        except ValidationError as exc:
+            raise SettingsError("\n".join(_wrong_value(cls, error) for error in exc.errors())) from exc
         return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+
+    @property
+    def gateway(self) -> str:
+        """Address of the local profile's gateway."""
+        return f"http://127.0.0.1:{self.gateway_port}"
 
     @property
     def gitops(self) -> str:
@@ -86,3 +131,22 @@ class NexusSettings(BaseSettings):
     def release_dir(self, release_id: str) -> Path:
         """Record of one release: documents, events, logs, report."""
         return self.home / "releases" / release_id
+
+
+def _misspelt(unknown: Sequence[str], known: Collection[str]) -> str:
+    lines = []
+    for name in unknown:
+        near = get_close_matches(name, known, n=1)
+        meant = f"did you mean {near[0]}? Correct" if near else "correct"
+        lines.append(f"{name} names no setting: {meant} or unset it")
+    return "\n".join(
+        [*lines, f"settings: {', '.join(sorted(known))}, and the gateway's {_GATEWAY_PREFIX}* (see README)"]
+    )
+
+
+def _wrong_value(model: type[NexusSettings], error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    expected = error["msg"].removeprefix("Input should be ")
+    meaning = (model.model_fields[name].description or "").rstrip(".")
+    got = "another value" if name.endswith(_SECRET) else repr(error["input"])
+    return f"{_PREFIX}{name.upper()} ({meaning}): expected {expected}; got {got}: correct or unset it"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,14 +59,35 @@ class StepCache:
         Returns:
             True when the cache had it.
         """
-        text = json.dumps({"inputs": inputs, "code": code_digest(*code)}, sort_keys=True, default=str)
-        entry = self.folder / step / hashlib.sha256(text.encode()).hexdigest()[:32]
-        hit = entry.is_dir()
+        hit = self._entry(step, inputs, code).is_dir()
         if not hit:
-            with atomic_folder(entry) as work:
-                build(work)
-        if output.exists():
-            shutil.rmtree(output)
-        with atomic_folder(output) as work:
-            shutil.copytree(entry, work, dirs_exist_ok=True)
+            self.store(step, inputs, code, build)
+        _copy(self._entry(step, inputs, code), output)
         return hit
+
+    def fetch(self, step: str, inputs: Mapping[str, object], code: tuple[str, ...], output: Path) -> bool:
+        """Replace `output` by a copy of what the cache has; False, and nothing done, when it has nothing."""
+        entry = self._entry(step, inputs, code)
+        hit = entry.is_dir()
+        if hit:
+            _copy(entry, output)
+        return hit
+
+    def store(
+        self, step: str, inputs: Mapping[str, object], code: tuple[str, ...], build: Callable[[Path], None]
+    ) -> None:
+        """Make an entry by calling `build` with an empty folder; one that came to exist meanwhile stays."""
+        with atomic_folder(self._entry(step, inputs, code)) as work:
+            build(work)
+
+    def _entry(self, step: str, inputs: Mapping[str, object], code: tuple[str, ...]) -> Path:
+        text = json.dumps({"inputs": inputs, "code": code_digest(*code)}, sort_keys=True, default=str)
+        return self.folder / step / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _copy(entry: Path, output: Path) -> None:
+    os.utime(entry)  # `nexus clean` removes what no kept release has used
+    if output.exists():
+        shutil.rmtree(output)
+    with atomic_folder(output) as work:
+        shutil.copytree(entry, work, dirs_exist_ok=True)

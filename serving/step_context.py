@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -15,7 +15,13 @@ from serving.gitops import GitOps
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
 
+_ENVIRONMENT: Final = "environment"
+
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
+
+
+class OtherEnvironmentError(Exception):
+    """A home was used for another environment before."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,25 @@ class StepContext:
     def gitops(self) -> GitOps:
         """The installation's GitOps repository."""
         return GitOps.of(self.settings)
+
+
+def bind_home(settings: NexusSettings) -> None:
+    """Tie a home to its environment with its first release: records, labels and observations tell releases apart by id.
+
+    A release that goes to a second environment with them would be judged by what the first one's users saw.
+
+    Raises:
+        OtherEnvironmentError: The home is tied to another environment.
+    """
+    path = settings.home / _ENVIRONMENT
+    if not path.exists():
+        write_atomic(path, settings.environment + "\n")
+    known = path.read_text().strip()
+    if known != settings.environment:
+        raise OtherEnvironmentError(
+            f"expected NEXUS_ENVIRONMENT={known}, which {settings.home} has released to; got {settings.environment}: "
+            "set NEXUS_HOME to a home of its own for each environment, with the same NEXUS_GITOPS_URL"
+        )
 
 
 def read_artifact(path: str, model: type[DocumentT]) -> DocumentT:

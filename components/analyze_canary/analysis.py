@@ -14,7 +14,7 @@ from components.analyze_canary.step_log import Clock, StepLog
 from components.analyze_canary.traffic import Traffic, labels_path, observations_dir
 from serving.contracts.canary_verdict import CanaryVerdict, Decision
 from serving.contracts.registration import Deployment
-from serving.contracts.release_spec import CanaryStep, ResolvedRelease
+from serving.contracts.release_spec import CanaryMetric, CanaryStep, ResolvedRelease
 from serving.record import Progress, ReleaseRecord
 from serving.settings import NexusSettings
 
@@ -110,6 +110,10 @@ class Analysis:
         enough = self._answered_in_step() >= self._canary.steps[index].min_candidate_requests
         return left > 0 and enough and self._judge.may_widen(to_last=left == 1)
 
+    def _holding(self, index: int) -> list[CanaryMetric]:
+        left = len(self._canary.steps) - 1 - index
+        return self._judge.holding(to_last=left == 1) if left else self._judge.unsettled
+
     def _decide(self, index: int, *, late: bool) -> Decision | None:
         if self._judge.harmed:
             return Decision.ROLL_BACK
@@ -126,14 +130,16 @@ class Analysis:
         self._said_at = now
         step = self._canary.steps[index]
         count = self._answered_in_step()
-        evidence = self._judge.state()
-        text = wording.progress(step.weight_percent, count, step.min_candidate_requests, evidence)
+        text = wording.progress(
+            step.weight_percent, count, step.min_candidate_requests, self._judge.state(), self._holding(index)
+        )
         share = min(1.0, count / step.min_candidate_requests)
         self._progress.say(text, (index + share) / (len(self._canary.steps) + 1))
 
     def _verdict(self, decision: Decision) -> CanaryVerdict:
         canary, tally, steps = self._canary, self._reader.tally, self._log.steps
         counts = self._traffic.counts() if self._traffic else None
+        dropped, failed = (counts.dropped, counts.failed) if counts else (0, 0)
         return CanaryVerdict(
             release_id=canary.release.release_id,
             decision=decision,
@@ -149,23 +155,23 @@ class Analysis:
             users_on_candidate=len(tally.users_on_candidate),
             max_weight_percent=max(step.weight_percent for step in steps),
             seconds=max(0.0, canary.clock.now() - steps[0].started_at),
-            notes=wording.notes(
-                self._reader, dropped=counts.dropped if counts else 0, failed=counts.failed if counts else 0
-            ),
+            notes=(*self._rule(), *wording.notes(self._reader, dropped=dropped, failed=failed)),
         )
+
+    def _rule(self) -> tuple[str, ...]:
+        spec = self._canary.release.spec
+        return (wording.first_release_rule(spec.canary, spec.gates),) if self._canary.first_release else ()
 
     def _reason(self, decision: Decision) -> str:
         spec = self._canary.release.spec
         weight = self._log.current.weight_percent
         if decision is Decision.ROLL_BACK:
-            text = wording.harm(self._judge.state(), weight)
-        elif decision is Decision.PROMOTE:
-            text = wording.safe(self._judge.state(), weight)
-        else:
-            text = wording.undecided(
-                self._judge.unsettled,
-                seconds=spec.canary.max_seconds,
-                unbalanced=self._judge.compared and self._judge.balance.lost,
-                answered=len(self._answers),
-            )
-        return f"{wording.first_release_rule(spec.canary, spec.gates)}; {text}" if self._canary.first_release else text
+            return wording.harm(self._judge.state(), weight)
+        if decision is Decision.PROMOTE:
+            return wording.safe(self._judge.state(), weight, first_release=self._canary.first_release)
+        return wording.undecided(
+            self._judge.unsettled,
+            seconds=spec.canary.max_seconds,
+            unbalanced=self._judge.compared and self._judge.balance.lost,
+            answered=len(self._answers),
+        )

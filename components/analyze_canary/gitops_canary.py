@@ -9,6 +9,7 @@ from serving import release_state
 from serving.contracts.canary_verdict import CanaryVerdict
 from serving.contracts.registration import Deployment
 from serving.step_context import StepContext
+from serving.sync import require_local
 
 
 def analyze_in_git(step: StepContext, deployment: Deployment, data: Path) -> CanaryVerdict:
@@ -20,10 +21,12 @@ def analyze_in_git(step: StepContext, deployment: Deployment, data: Path) -> Can
         data: Folder with `live.jsonl`.
 
     Raises:
+        ProfileError: No gateway can be asked outside the local profile.
         ReleaseEndedError: The release was judged or abandoned meanwhile.
     """
+    require_local(step.settings)
     gitops, release = step.gitops, step.release
-    state = release_state.read_release(gitops, release.release_id)
+    state = release_state.read_release(gitops, release.release_id, step.settings.environment)
 
     def shift(weight: int) -> str:
         return release_state.shift_weight(
@@ -41,6 +44,6 @@ def analyze_in_git(step: StepContext, deployment: Deployment, data: Path) -> Can
         record=step.record,
         shift=shift,
         data=data,
-        gateway_url=f"http://127.0.0.1:{step.settings.gateway_port}",
+        gateway_url=step.settings.gateway,
         resume_weight=state.weight_percent,
     )

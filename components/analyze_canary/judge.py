@@ -20,8 +20,8 @@ from typing import Final, Protocol
 
 from components.analyze_canary.balance import Balance
 from components.analyze_canary.observations import Arrival
-from components.analyze_canary.quantile_test import QuantileTest
-from components.analyze_canary.rate_test import LimitTest, RateTest
+from components.analyze_canary.quantiles import QuantileTest
+from components.analyze_canary.rates import LimitTest, RateTest
 from components.analyze_canary.samples import Samples, value_of
 from components.analyze_canary.trail import Trail
 from serving.contracts.canary_verdict import EvidencePoint, MetricEvidence, MetricState
@@ -146,9 +146,12 @@ class Judge:
         lean to safety, so that a candidate about to be found harmful is found at the smaller weight (ADR 0004,
         section 6: it keeps act 2's candidate of the demo from the last step).
         """
-        return not self.harmed and all(
-            self._leans_well(metric, to_last=to_last) for metric in self._metrics if metric.test is not None
-        )
+        return not self.harmed and not self.holding(to_last=to_last)
+
+    def holding(self, *, to_last: bool) -> list[CanaryMetric]:
+        """Metrics because of which no more users may meet the candidate yet."""
+        tested = [metric for metric in self._metrics if metric.test is not None]
+        return [metric.metric for metric in tested if not self._leans_well(metric, to_last=to_last)]
 
     def _leans_well(self, metric: _Metric, *, to_last: bool) -> bool:
         harm, safe = metric.log10_e_harm, metric.log10_e_safe

@@ -16,6 +16,7 @@ from components.analyze_canary.analysis import Analysis, Canary, Shift
 from components.analyze_canary.judge import Judge
 from components.analyze_canary.step_log import Clock
 from components.analyze_canary.traffic import Traffic, simulated_users
+from components.analyze_canary.unserved import unserved_verdict
 from serving.contracts.canary_verdict import CanaryVerdict, Decision
 from serving.contracts.registration import Deployment
 from serving.contracts.release_spec import ResolvedRelease
@@ -45,7 +46,8 @@ def analyze(  # noqa: PLR0913 - wiring passes each of them by name; they are not
     """Judge a deployed candidate on live traffic.
 
     A verdict to promote or roll back that was published earlier is returned as it is; an inconclusive one is taken up
-    again with all its evidence, which an anytime-valid test allows.
+    again with all its evidence, which an anytime-valid test allows. A candidate whose engine never answered is rolled
+    back without a request.
 
     Args:
         release: Plan, gates and model.
@@ -74,9 +76,12 @@ def analyze(  # noqa: PLR0913 - wiring passes each of them by name; they are not
             progress.cached(f"judged already: {earlier.decision}")
             progress.summary = f"{earlier.decision}: {earlier.reason}"
             return earlier
-        judge = _make_judge(canary)
-        with _traffic(canary, data, gateway_url) as traffic:
-            verdict = Analysis(canary, judge, traffic, progress).run(resume_weight)
+        if deployment.failure is not None:
+            verdict = unserved_verdict(release, deployment, deployment.failure)
+        else:
+            judge = _make_judge(canary)
+            with _traffic(canary, data, gateway_url) as traffic:
+                verdict = Analysis(canary, judge, traffic, progress).run(resume_weight)
         record.publish(DOCUMENT, verdict)
         progress.summary = f"{verdict.decision}: {verdict.reason}"
     return verdict

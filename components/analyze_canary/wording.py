@@ -8,6 +8,7 @@ from components.analyze_canary.judge import absolute_limit
 from components.analyze_canary.observations import ObservationReader
 from serving.contracts.canary_verdict import MetricEvidence, MetricState
 from serving.contracts.release_spec import CanaryMetric, CanaryPlan, Gates, MetricKind
+from serving.wording import list_within
 
 
 def name_of(metric: CanaryMetric) -> str:
@@ -20,36 +21,50 @@ def names(metrics: Iterable[CanaryMetric]) -> str:
     return ", ".join(name_of(metric) for metric in metrics)
 
 
-def progress(weight_percent: int, answered: int, minimum: int, evidence: Sequence[MetricEvidence]) -> str:
-    """Say where the canary stands: weight, candidate answers at this weight, what is safe, and how much is missing.
+def progress(
+    weight_percent: int,
+    answered: int,
+    minimum: int,
+    evidence: Sequence[MetricEvidence],
+    holding: Sequence[CanaryMetric],
+) -> str:
+    """Say where the canary stands and what it waits for: answers at this weight, and metrics that hold it back.
 
     Evidence is the decimal logarithm of an e-value, over the one that decides.
+
+    Args:
+        weight_percent: The candidate's share of the users.
+        answered: Candidate answers at this weight.
+        minimum: How many the step needs at least.
+        evidence: State of every metric.
+        holding: Metrics without which the step is not left.
     """
     judged = [one for one in evidence if one.judged]
-    parts = [f"{weight_percent} %: {answered}/{minimum} candidate answers"]
-    if settled := names(one.metric for one in judged if one.state is MetricState.SAFE):
+    parts = [f"{weight_percent} %: {answered} candidate answers, needs ≥ {minimum}"]
+    if waiting := ", ".join(_standing(one) for one in judged if one.metric in holding):
+        parts.append(f"waiting for {waiting}")
+    if settled := names(one.metric for one in judged if one.state is MetricState.SAFE and one.metric not in holding):
         parts.append(f"safe: {settled}")
-    missing = [one for one in judged if one.state is MetricState.OPEN and one.metric.required]
-    if missing:
-        parts.append("evidence of safety: " + ", ".join(_towards_safe(one) for one in missing))
-    if judged:
-        worst = max(judged, key=lambda one: one.log10_e_harm - one.log10_harm_threshold)
-        if worst.log10_e_harm > 0:
-            figures = f"{worst.log10_e_harm:.1f}/{worst.log10_harm_threshold:.1f}"
-            parts.append(f"of harm: {name_of(worst.metric)} {figures}")
+    worst = max(judged, key=lambda one: one.log10_e_harm - one.log10_harm_threshold, default=None)
+    if worst is not None and worst.log10_e_harm > 0 and worst.metric not in holding:
+        parts.append(f"nearest to harm: {_harm(worst)}")
     return "; ".join(parts)
 
 
 def harm(evidence: Sequence[MetricEvidence], weight_percent: int) -> str:
     """Say which metrics were harmed, and by what evidence."""
     harmed = [one for one in evidence if one.state is MetricState.HARM]
-    return f"harm at {weight_percent} %: " + "; ".join(_comparison(one) for one in harmed)
+    parts = [f"{_comparison(one)} (n={one.n_candidate}, evidence 10^{one.log10_e_harm:.1f})" for one in harmed]
+    return list_within(f"harm at {weight_percent} %: ", parts)
 
 
-def safe(evidence: Sequence[MetricEvidence], weight_percent: int) -> str:
-    """Say what was ruled out."""
+def safe(evidence: Sequence[MetricEvidence], weight_percent: int, *, first_release: bool) -> str:
+    """Say what was ruled out, and by how much evidence at least."""
     required = [one for one in evidence if one.judged and one.metric.required]
-    return f"safe at {weight_percent} %: " + "; ".join(_comparison(one) for one in required)
+    least = min((one.log10_e_safe for one in required), default=0.0)
+    rule = "first release, by absolute gates: " if first_release else ""
+    head = f"{rule}safe at {weight_percent} % (evidence ≥ 10^{least:.1f}): "
+    return list_within(head, [_comparison(one) for one in required])
 
 
 def undecided(unsettled: Iterable[CanaryMetric], *, seconds: float, unbalanced: bool, answered: int) -> str:
@@ -58,11 +73,11 @@ def undecided(unsettled: Iterable[CanaryMetric], *, seconds: float, unbalanced: 
     if answered == 0:
         missing.append("no candidate answer was observed")
     if unbalanced:
-        missing.append("requests of the candidate are missing: fewer than 45 % of the judged ones are its")
+        missing.append("requests of the candidate are missing (below 45 %)")
     if open_metrics := names(unsettled):
         missing.append(f"not settled: {open_metrics}")
-    why = "; ".join(missing) or "the last step did not reach its number of candidate answers"
-    return f"undecided after {seconds:.0f} s: {why}; the weight holds"
+    missing = missing or ["the last step did not reach its number of candidate answers"]
+    return list_within(f"undecided after {seconds:.0f} s, the weight holds: ", missing)
 
 
 def first_release_rule(plan: CanaryPlan, gates: Gates) -> str:
@@ -91,19 +106,22 @@ def notes(reader: ObservationReader, *, dropped: int, failed: int) -> tuple[str,
     return tuple(f"{count} {text}" for count, text in counted if count)
 
 
-def _towards_safe(one: MetricEvidence) -> str:
-    return f"{name_of(one.metric)} {max(0.0, one.log10_e_safe):.1f}/{one.log10_safe_threshold:.1f}"
+def _standing(one: MetricEvidence) -> str:
+    """Say how far a metric is from safety, or how it leans to harm."""
+    if one.log10_e_harm > max(0.0, one.log10_e_safe):
+        return _harm(one)
+    return f"{name_of(one.metric)} (safety {max(0.0, one.log10_e_safe):.1f}/{one.log10_safe_threshold:.1f})"
+
+
+def _harm(one: MetricEvidence) -> str:
+    return f"{name_of(one.metric)} (harm {one.log10_e_harm:.1f}/{one.log10_harm_threshold:.1f})"
 
 
 def _comparison(one: MetricEvidence) -> str:
-    metric = one.metric
-    unit = "" if metric.kind is MetricKind.RATE else " ms"
-    figures = f"candidate {_figure(one.candidate)}{unit} (n={one.n_candidate})"
-    if one.n_baseline:
-        figures += f", baseline {_figure(one.baseline)}{unit} (n={one.n_baseline})"
-    bound = f"margin {metric.margin:g}" if metric.margin is not None else f"ratio {metric.max_ratio:g}"
-    evidence = one.log10_e_harm if one.state is MetricState.HARM else one.log10_e_safe
-    return f"{name_of(metric)} {figures}, {bound}, evidence 10^{evidence:.1f}"
+    """Name a metric with the candidate's figure, against the baseline's where there is one."""
+    unit = "" if one.metric.kind is MetricKind.RATE else " ms"
+    against = f" vs {_figure(one.baseline)}" if one.n_baseline else ""
+    return f"{name_of(one.metric)} {_figure(one.candidate)}{against}{unit}"
 
 
 def _figure(value: float | None) -> str:

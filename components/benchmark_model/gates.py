@@ -48,43 +48,27 @@ def judge_figures(gates: Gates, candidate: Figures, stable: Figures | None) -> t
     return tuple(result for result in results if result is not None)
 
 
-def min_exact_match(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult:
+def min_exact_match(gates: Gates, candidate: Figures, _: Figures | None) -> GateResult:
     """Pass when the share of right answers is at least the limit; the estimate counts, not its interval."""
-    name, limit = "min_exact_match", gates.quality.min_exact_match
+    limit = gates.quality.min_exact_match
     if candidate.quality is None:
-        return _missing(name, limit, "the candidate's exact match")
-    estimate = candidate.quality.exact_match
-    passed = estimate.value >= limit
-    return GateResult(
-        gate=name,
-        passed=passed,
-        measured=estimate.value,
-        limit=limit,
-        reason=f"answers {estimate.value:.1%} of {estimate.n} rows exactly "
-        f"({estimate.low:.1%} to {estimate.high:.1%}), "
-        f"{'at least' if passed else 'less than'} the {limit:.1%} asked for",
-    )
+        return _missing("min_exact_match", limit, "the candidate's exact match")
+    share = candidate.quality.exact_match
+    text = f"answers {share.value:.1%} of {share.n} rows exactly ({share.low:.1%} to {share.high:.1%})"
+    return _at_least("min_exact_match", share.value, limit, f"{text}, {{}} the {limit:.1%} asked for")
 
 
 def max_exact_match_loss(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult | None:
     """Pass when a loss beyond the margin is ruled out: the upper bound of stable minus candidate is within it."""
-    name, limit = "max_exact_match_loss", gates.quality.max_exact_match_loss
+    limit = gates.quality.max_exact_match_loss
     if stable is None:
         return None
     loss = candidate.quality.exact_match_loss if candidate.quality else None
     if loss is None:
-        return _missing(name, limit, "the difference to the stable model on the same rows")
-    passed = loss.high <= limit
-    return GateResult(
-        gate=name,
-        passed=passed,
-        measured=loss.high,
-        limit=limit,
-        reason=f"{-loss.value * 100:+.1f} points against stable on the same {loss.n} rows; "
-        f"a loss of {loss.high * 100:.1f} points "
-        f"{'is the most' if passed else 'cannot be ruled out'} at {gates.quality.confidence:.0%} confidence, "
-        f"margin {limit * 100:.1f}",
-    )
+        return _missing("max_exact_match_loss", limit, "the difference to the stable model on the same rows")
+    text = f"{-loss.value * 100:+.1f} points against stable on the same {loss.n} rows; a loss of {loss.high * 100:.1f}"
+    sure = f"at {gates.quality.confidence:.0%} confidence is {{}} the margin {limit * 100:.1f}"
+    return _at_most("max_exact_match_loss", loss.high, limit, f"{text} points {sure}")
 
 
 def max_perplexity_ratio(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult | None:
@@ -92,64 +76,47 @@ def max_perplexity_ratio(gates: Gates, candidate: Figures, stable: Figures | Non
 
     The reference is the stable model, on a first release the unquantized candidate where there is one.
     """
-    name, limit = "max_perplexity_ratio", gates.quality.max_perplexity_ratio
+    limit = gates.quality.max_perplexity_ratio
     ratio = candidate.quality.perplexity_ratio if candidate.quality else None
     if ratio is None:
-        return None if stable is None else _missing(name, limit, "the perplexity on the stable model's rows")
-    passed = ratio.high <= limit
-    return GateResult(
-        gate=name,
-        passed=passed,
-        measured=ratio.high,
-        limit=limit,
-        reason=f"perplexity of the right answers is {ratio.value:.3f} times the reference's, {ratio.high:.3f} at most "
-        f"at {gates.quality.confidence:.0%} confidence, {'within' if passed else 'beyond'} {limit:g}",
-    )
+        missing = _missing("max_perplexity_ratio", limit, "the perplexity on the stable model's rows")
+        return None if stable is None else missing
+    text = f"perplexity of the right answers is {ratio.value:.3f} times the reference's, {ratio.high:.3f} at most"
+    sure = f"at {gates.quality.confidence:.0%} confidence, {{}} {limit:g}"
+    return _at_most("max_perplexity_ratio", ratio.high, limit, f"{text} {sure}")
 
 
-def max_ttft_p90_ms(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult | None:
+def max_request_errors(_: Gates, candidate: Figures, __: Figures | None) -> GateResult:
+    """Pass when no request of the speed run failed: on one machine, none has a reason to."""
+    errors, requests = sum(level.errors for level in candidate.speed), sum(level.requests for level in candidate.speed)
+    if not requests:
+        return _missing("max_request_errors", 0, "requests of a speed run")
+    return _at_most("max_request_errors", errors, 0, f"{errors} of {requests} requests of the speed run failed")
+
+
+def max_ttft_p90_ms(gates: Gates, candidate: Figures, _: Figures | None) -> GateResult | None:
     """Pass when the 90th percentile of the time to first token is at most the limit at every level."""
     return _worst_level("max_ttft_p90_ms", gates.speed.max_ttft_p90_ms, candidate, "first token", "ttft_p90_ms")
 
 
-def max_itl_p90_ms(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult | None:
+def max_itl_p90_ms(gates: Gates, candidate: Figures, _: Figures | None) -> GateResult | None:
     """Pass when the 90th percentile of the gap between tokens is at most the limit at every level."""
     return _worst_level("max_itl_p90_ms", gates.speed.max_itl_p90_ms, candidate, "gap between tokens", "itl_p90_ms")
 
 
 def min_throughput_ratio(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult | None:
     """Pass when tokens/s at the highest concurrency are at least this many times stable's, best round to best round."""
-    name, limit = "min_throughput_ratio", gates.speed.min_throughput_ratio
+    limit = gates.speed.min_throughput_ratio
     if limit is None or stable is None:
         return None
     own, other = candidate.top_level, stable.top_level
     if own is None or other is None or own.concurrency != other.concurrency or stable.best_tokens_per_second <= 0:
-        return _missing(name, limit, "tokens/s of candidate and stable at the same highest concurrency")
+        what = "tokens/s of candidate and stable at the same highest concurrency"
+        return _missing("min_throughput_ratio", limit, what)
     ratio = candidate.best_tokens_per_second / stable.best_tokens_per_second
-    passed = ratio >= limit
-    return GateResult(
-        gate=name,
-        passed=passed,
-        measured=ratio,
-        limit=limit,
-        reason=f"{candidate.best_tokens_per_second:,.0f} tokens/s at {own.concurrency} concurrent requests are "
-        f"{ratio:.2f} times stable's {stable.best_tokens_per_second:,.0f} (best rounds), "
-        f"{'at least' if passed else 'less than'} {limit:g}",
-    )
-
-
-def max_request_errors(gates: Gates, candidate: Figures, stable: Figures | None) -> GateResult:
-    """Pass when no request of the speed run failed: on one machine, none has a reason to."""
-    errors, requests = sum(level.errors for level in candidate.speed), sum(level.requests for level in candidate.speed)
-    if not requests:
-        return _missing("max_request_errors", 0, "requests of a speed run")
-    return GateResult(
-        gate="max_request_errors",
-        passed=errors == 0,
-        measured=errors,
-        limit=0,
-        reason=f"{errors} of {requests} requests of the speed run failed",
-    )
+    text = f"{candidate.best_tokens_per_second:,.0f} tokens/s at {own.concurrency} concurrent requests are {ratio:.2f}"
+    against = f"times stable's {stable.best_tokens_per_second:,.0f} (best rounds), {{}} {limit:g}"
+    return _at_least("min_throughput_ratio", ratio, limit, f"{text} {against}")
 
 
 GATES: Final[Mapping[str, Gate]] = {
@@ -170,15 +137,22 @@ def _worst_level(name: str, limit: float | None, candidate: Figures, what: str, 
         return _missing(name, limit, f"the {what}")
     worst = max(candidate.speed, key=lambda level: float(getattr(level, field)))
     measured = float(getattr(worst, field))
+    text = f"{what}: 90 % within {measured:.1f} ms at {worst.concurrency} concurrent requests, its worst level"
+    return _at_most(name, measured, limit, f"{text}; {{}} {limit:g} ms")
+
+
+def _at_most(name: str, measured: float, limit: float, reason: str) -> GateResult:
+    """Hold a figure to an upper limit; `{}` in the reason becomes `within` or `beyond`."""
     passed = measured <= limit
-    return GateResult(
-        gate=name,
-        passed=passed,
-        measured=measured,
-        limit=limit,
-        reason=f"{what}: 90 % within {measured:.1f} ms at {worst.concurrency} concurrent requests, its worst level; "
-        f"{'within' if passed else 'beyond'} {limit:g} ms",
-    )
+    text = reason.format("within" if passed else "beyond")
+    return GateResult(gate=name, passed=passed, measured=measured, limit=limit, reason=text)
+
+
+def _at_least(name: str, measured: float, limit: float, reason: str) -> GateResult:
+    """Hold a figure to a lower limit; `{}` in the reason becomes `at least` or `less than`."""
+    passed = measured >= limit
+    text = reason.format("at least" if passed else "less than")
+    return GateResult(gate=name, passed=passed, measured=measured, limit=limit, reason=text)
 
 
 def _missing(name: str, limit: float, what: str) -> GateResult:

@@ -24,6 +24,7 @@ from serving.contracts.model_version import ModelVersion
 from serving.contracts.quantization_report import QuantizationReport
 from serving.contracts.release_spec import ResolvedRelease
 from serving.data_rows import split_file
+from serving.environment_lock import installed_lock
 from serving.files import digest_file
 from serving.local.engine_client import ensure_parent, leased_engine
 from serving.record import Progress, ReleaseRecord
@@ -36,8 +37,7 @@ _CODE = (
     "components/benchmark_model",
     "serving/contracts/benchmark_report.py",
     "serving/engines",
-    "nexus/environments/core.txt",
-    "nexus/environments/engine.txt",
+    "serving/local",
 )
 
 
@@ -101,6 +101,7 @@ def _measured(
         "plan": plan.model_dump(mode="json"),
         "machine": identify_machine(),
         "threads": settings.engine_threads,
+        "locks": [installed_lock(settings, name) for name in ("core", "engine")],
     }
 
     def build(folder: Path) -> None:

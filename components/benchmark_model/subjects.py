@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from components.benchmark_model.engines import Subject
 from serving.contracts.model_version import ModelVersion
 from serving.contracts.quantization_report import Candidate, CandidateStatus, QuantizationReport
 from serving.contracts.release_spec import QuantizeMethod, ResolvedRelease
-from serving.files import digest_bytes, digest_file, digest_folder
+from serving.files import digest_bytes, digest_file, digest_folder, local_path
 
 STABLE = "(stable)"
 """Name of the stable model among the subjects; no candidate can have it, for the brackets."""
@@ -91,9 +90,8 @@ def stable_weights(stable: ModelVersion) -> Path:
         StableNotServedError: Its storage URI is no local folder.
     """
     uri = stable.spec.storage_uri
-    parts = urlsplit(uri)
-    path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
-    if not path.is_dir():
+    path = local_path(uri)
+    if path is None or not path.is_dir():
         raise StableNotServedError(
             f"expected the stable model's weights in a folder on this machine; got {uri!r}: restore it, "
             f"or roll the environment back to a version that exists"

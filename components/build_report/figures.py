@@ -41,13 +41,13 @@ def size(count: int | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a number with three significant digits, whole from 100 on, thousands apart: `0.0123`, `12.3`, `1 234`."""
+    """Write a number with three significant digits, whole from 100 on, as the log does: `0.0123`, `12.3`, `1,234`."""
     if value is None:
         return DASH
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     if abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        return f"{value:,.0f}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{min(decimals, 6)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from components.build_report import charts, evidence_charts
 from components.build_report.candidates import candidate_rows, gate_names
 from components.build_report.documents import Documents, read_documents
-from components.build_report.figures import FILTERS
+from components.build_report.figures import FILTERS, size
 from components.build_report.headline import headline
 from components.build_report.timeline import REPORT_STEP, read_timeline
 from serving.files import write_atomic
@@ -31,9 +31,14 @@ def build(record: ReleaseRecord, output: Path) -> None:
         output: HTML file to write, replaced in one step.
     """
     with record.step(REPORT_STEP) as progress:
-        html = render(read_documents(record))
-        write_atomic(output, html.encode("utf-8", errors="backslashreplace"))
-        progress.summary = f"{output.name}, {len(html) / 1000:.0f} kB"
+        progress.summary = f"{output.name}, {size(write_report(record, output))}"
+
+
+def write_report(record: ReleaseRecord, output: Path) -> int:
+    """Write the report and return its size in bytes; the record, which a running release writes to, is only read."""
+    html = render(read_documents(record)).encode("utf-8", errors="backslashreplace")
+    write_atomic(output, html)
+    return len(html)
 
 
 def render(documents: Documents) -> str:

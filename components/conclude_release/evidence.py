@@ -7,12 +7,15 @@ from serving.files import digest_bytes
 
 
 def summarise(verdict: CanaryVerdict) -> str:
-    """Write counts, each metric's state with its e-values, and the digest of the whole verdict, on one line."""
+    """Write counts, each metric's state with its e-values, and the digest of the whole verdict, on one line.
+
+    A verdict without metrics (an engine that never answered) gives its reason in their place.
+    """
     counts = (
         f"{verdict.candidate_requests} candidate and {verdict.baseline_requests} baseline requests, "
         f"{verdict.users_on_candidate} of {verdict.users_total} users, at most {verdict.max_weight_percent} %"
     )
-    parts = [counts, *(_metric(metric) for metric in verdict.metrics)]
+    parts = [counts, *(_metric(metric) for metric in verdict.metrics)] if verdict.metrics else [verdict.reason, counts]
     digest = digest_bytes(verdict.model_dump_json().encode())
     return "; ".join([*parts, f"alpha {verdict.alpha:g}", f"verdict {digest}"])
 

@@ -21,7 +21,7 @@ from serving.registry import CANDIDATE_ALIAS, STABLE_ALIAS
 from serving.registry_host import RegistryCalls, open_registry
 from serving.release_history import ReleaseState, ReleaseStateError, Step
 from serving.settings import NexusSettings
-from serving.sync import LocalSyncer, Syncer
+from serving.sync import Syncer, open_syncer
 
 STEP: Final = "conclude_release"
 _SYNC_SECONDS: Final = 120.0
@@ -62,9 +62,10 @@ def conclude(
         verdict: What the canary decided.
         settings: Name the repository, environment and registry.
         record: Receives progress and the document `conclusion`.
-        syncer: Who makes the cluster follow git; the local node by default.
+        syncer: Who makes the cluster follow git; that of the settings' profile by default.
 
     Raises:
+        ProfileError: The profile has no syncer.
         ReleaseEndedError: The release has ended another way.
         NodeError: The node did not follow the commit in time; the verdict stands, run the release again.
     """
@@ -73,11 +74,12 @@ def conclude(
             f"expected the verdict on {release.release_id}; got the one on {verdict.release_id}: judge it again"
         )
     with record.step(STEP) as progress:
+        syncer = syncer or open_syncer(settings)
         gitops = GitOps.of(settings)
         _decide(gitops, release, registration, verdict, environment=settings.environment)
-        state = release_state.read_release(gitops, release.release_id)
+        state = release_state.read_release(gitops, release.release_id, settings.environment)
         ending = _Ending(release, state, verdict.reason, registration)
-        _sync(gitops, ending, settings=settings, progress=progress, syncer=syncer or LocalSyncer(settings))
+        _sync(gitops, ending, settings=settings, progress=progress, syncer=syncer)
         _settle(open_registry(settings), ending, verdict)
         return _publish(gitops, ending, settings=settings, record=record, progress=progress)
 
@@ -91,15 +93,16 @@ def finish(
         release: Release that has ended.
         settings: Name the repository, environment and registry.
         record: Receives progress and the document `conclusion`.
-        syncer: Who makes the cluster follow git; the local node by default.
+        syncer: Who makes the cluster follow git; that of the settings' profile by default.
 
     Raises:
         ReleaseStateError: The release has not ended.
         NodeError: The node did not follow the commit in time; run the release again.
     """
     with record.step(STEP) as progress:
+        syncer = syncer or open_syncer(settings)
         gitops = GitOps.of(settings)
-        state = release_state.read_release(gitops, release.release_id)
+        state = release_state.read_release(gitops, release.release_id, settings.environment)
         if not state.finished or state.last is None:
             raise ReleaseStateError(f"expected {release.release_id} to have ended; it has not: run it again")
         verdict = record.read("verdict", CanaryVerdict)
@@ -107,7 +110,7 @@ def finish(
         registration = record.read("registration", Registration)
         reason = verdict.reason if verdict else (state.last.evidence or state.last.step.value)
         ending = _Ending(release, state, reason, registration)
-        _sync(gitops, ending, settings=settings, progress=progress, syncer=syncer or LocalSyncer(settings))
+        _sync(gitops, ending, settings=settings, progress=progress, syncer=syncer)
         if registration is not None:
             _settle(open_registry(settings), ending, verdict)
         return _publish(gitops, ending, settings=settings, record=record, progress=progress)
@@ -128,7 +131,7 @@ def abandon(
         reason: Why; stands in the commit.
         settings: Name the repository, environment and registry.
         record: Receives progress and the document `conclusion`.
-        syncer: Who makes the cluster follow git; the local node by default.
+        syncer: Who makes the cluster follow git; that of the settings' profile by default.
 
     Raises:
         NotDeployedError: The release was never deployed; there is nothing to take out.
@@ -163,7 +166,9 @@ def _decide(
             evidence=evidence,
         )
     else:
-        release_state.hold(gitops, release.release_id, reason=verdict.reason, evidence=evidence)
+        release_state.hold(
+            gitops, release.release_id, environment=environment, reason=verdict.reason, evidence=evidence
+        )
 
 
 _STEPS: Final = {
@@ -224,5 +229,5 @@ def _publish(
         stable_service=version.spec.service if version else None,
     )
     record.publish("conclusion", conclusion)
-    progress.summary = f"{conclusion.outcome}: {conclusion.reason}"
+    progress.summary = f"{conclusion.outcome} by commit {last.commit[:12]}"
     return conclusion

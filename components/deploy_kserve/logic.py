@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from serving import release_state
-from serving.contracts.conclusion import Conclusion, ReleaseOutcome
 from serving.contracts.registration import Deployment, Registration
 from serving.contracts.release_spec import ResolvedRelease
 from serving.gitops import GitOps
-from serving.local.errors import EngineError
+from serving.local.errors import NodeError
 from serving.record import ReleaseRecord
-from serving.registry import CANDIDATE_ALIAS
-from serving.registry_host import open_registry
 from serving.release_documents import baseline_name, service_name
 from serving.settings import NexusSettings
-from serving.sync import LocalSyncer, Syncer
+from serving.sync import EngineFailure, NotServedError, Syncer, open_syncer
 
 STEP = "deploy_kserve"
 _SYNC_SECONDS = 30.0
 """On top of the engines' own time: the reconciler's round, pruning, and a gateway that has to be started."""
-
-
-class NeverReadyError(Exception):
-    """The candidate or the baseline never answered and was taken out again; the message ends with its last words."""
 
 
 def deploy(
@@ -36,44 +30,83 @@ def deploy(
 ) -> Deployment:
     """Commit candidate and baseline at 0 % and wait for their engines.
 
+    A candidate whose own engine never answers is part of the result (`Deployment.failure`): the judge rolls it back. It
+    is believed only once the baseline, which runs on the same machine, answers.
+
     Args:
         release: Release to deploy.
         registration: Its registered weights.
         settings: Name the repository and environment.
         record: Receives progress and the document `deployment`.
-        syncer: Who makes the cluster follow git; the local node by default.
+        syncer: Who makes the cluster follow git; that of the settings' profile by default.
 
     Raises:
-        NeverReadyError: An engine never answered; one commit has taken both out again.
+        ProfileError: The profile has no syncer.
+        NodeError: The node does not run, the baseline does not answer, or weights or disk are at fault; nothing is
+            taken out, run the release again.
         ReleaseHeldError: Another release of the model is not judged yet.
         ReleaseEndedError: This release was judged already.
-        NodeError: The node does not run; nothing is taken out, run the release again.
     """
-    gitops = GitOps.of(settings)
     with record.step(STEP) as progress:
+        follower = syncer or open_syncer(settings)
+        gitops = GitOps.of(settings)
         started = time.monotonic()
         state = release_state.deploy_candidate(gitops, release, registration, settings.environment)
         release_state.require_unjudged(state)
         deployment = _deployment(gitops, release, registration, settings)
-        services = [name for name in (deployment.candidate_service, deployment.baseline_service) if name]
-        progress.say(f"waiting for {' and '.join(services)}")
-        try:
-            timeout = _ready_seconds(gitops, release, settings)
-            head = gitops.head().commit or deployment.commit
-            (syncer or LocalSyncer(settings)).wait_ready(head, services, timeout, progress.say)
-        except EngineError as exc:
-            _take_out(gitops, release, registration, settings=settings, record=record, reason=str(exc))
-            raise NeverReadyError(f"never ready, taken out again by one commit: {exc}") from exc
-        deployment = deployment.model_copy(update={"ready_seconds": time.monotonic() - started})
+        head = gitops.head().commit or deployment.commit
+        timeout = _ready_seconds(gitops, release, settings)
+
+        def wait(*services: str) -> None:
+            progress.say(f"waiting for {' and '.join(services)}")
+            follower.wait_ready(head, services, timeout, progress.say)
+
+        failure = _candidate_failure(deployment, wait)
+        seconds = time.monotonic() - started
+        deployment = deployment.model_copy(update={"ready_seconds": seconds, **_told(failure)})
         record.publish("deployment", deployment)
-        progress.summary = f"{', '.join(services)} ready after {deployment.ready_seconds:.1f} s"
+        outcome = f"never answered: {failure.reason}" if failure else f"ready after {seconds:.1f} s"
+        progress.summary = f"{deployment.candidate_service} {outcome}"
     return deployment
+
+
+def _candidate_failure(deployment: Deployment, wait: Callable[..., None]) -> EngineFailure | None:
+    """Wait for the engines; return how the candidate's own one failed, None when all answer.
+
+    Raises:
+        NodeError: Anything else is at fault.
+    """
+    candidate, baseline = deployment.candidate_service, deployment.baseline_service
+    try:
+        wait(*(name for name in (candidate, baseline) if name))
+    except NotServedError as exc:
+        failure = exc.failures.get(candidate)
+        if failure is None or baseline in exc.failures:
+            raise _not_its_fault(baseline, exc) from exc
+        if baseline is not None:
+            try:
+                wait(baseline)
+            except NodeError as other:
+                raise _not_its_fault(baseline, other) from other
+        return failure
+    return None
+
+
+def _not_its_fault(baseline: str | None, exc: NodeError) -> NodeError:
+    return NodeError(
+        f"expected {baseline}, the clone of the stable version, to answer on this machine; it does not, so nothing can "
+        f"be said of the candidate: mend what follows and run the release again\n{exc}"
+    )
+
+
+def _told(failure: EngineFailure | None) -> dict[str, object]:
+    return {"failure": failure.reason, "last_words": failure.last_words} if failure else {}
 
 
 def _deployment(
     gitops: GitOps, release: ResolvedRelease, registration: Registration, settings: NexusSettings
 ) -> Deployment:
-    state = release_state.read_release(gitops, release.release_id)
+    state = release_state.read_release(gitops, release.release_id, settings.environment)
     version = release_state.read_version(gitops, release.spec.model, settings.environment)
     commit = state.commit(release_state.Step.DEPLOYED)
     assert commit is not None
@@ -94,40 +127,3 @@ def _ready_seconds(gitops: GitOps, release: ResolvedRelease, settings: NexusSett
     version = release_state.read_version(gitops, release.spec.model, settings.environment)
     engines = [release.spec.engine, *([version.spec.engine] if version else [])]
     return sum(engine.ready_timeout_seconds for engine in engines) + _SYNC_SECONDS
-
-
-def _take_out(
-    gitops: GitOps,
-    release: ResolvedRelease,
-    registration: Registration,
-    *,
-    settings: NexusSettings,
-    record: ReleaseRecord,
-    reason: str,
-) -> None:
-    model = release.spec.model
-    evidence = f"engine never answered a completion within its {release.spec.engine.ready_timeout_seconds:g} s"
-    commit = release_state.roll_back(
-        gitops,
-        release.release_id,
-        model=model,
-        environment=settings.environment,
-        reason="never ready",
-        verdict="never-ready",
-        evidence=evidence,
-    )
-    registry = open_registry(settings)
-    registry.tag(model, registration.version, {"nexus.verdict": "never-ready", "nexus.commit": commit})
-    registry.drop_alias(model, CANDIDATE_ALIAS, registration.version)
-    version = release_state.read_version(gitops, model, settings.environment)
-    conclusion = Conclusion(
-        release_id=release.release_id,
-        model=model,
-        outcome=ReleaseOutcome.ROLLED_BACK,
-        reason=f"never ready: {reason}",
-        commit=commit,
-        evidence=evidence,
-        registry_version=registration.version,
-        stable_service=version.spec.service if version else None,
-    )
-    record.publish("conclusion", conclusion)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from components.quantize_model.errors import BrokenWeightsError, QuantizeModelError, RecipeError, StorageFullError
 from components.quantize_model.methods import Method
-from components.quantize_model.tools import versions
+from components.quantize_model.tools import CORE, versions
 from components.quantize_model.workshop import Workshop
 from serving.contracts.base import Digest, StrictModel
 from serving.contracts.data_contract import DataRow
 from serving.contracts.quantization_report import Candidate, CandidateStatus
 from serving.contracts.release_spec import QuantizeMethod, QuantizeRecipe
+from serving.environment_lock import installed_lock
 from serving.files import digest_bytes, digest_file, digest_folder
 from serving.settings import NexusSettings
 from serving.step_cache import StepCache
@@ -37,6 +38,7 @@ class _Outcome(StrictModel):
     weights_digest: Digest
     size_bytes: int
     seconds: float
+    lock: str
     layer_errors: dict[str, float]
 
 
@@ -169,6 +171,7 @@ def _build(bench: Bench, recipe: QuantizeRecipe, folder: Path, say: Callable[[st
         weights_digest=digest_folder(weights),
         size_bytes=built.size_bytes,
         seconds=seconds,
+        lock=installed_lock(bench.settings, method.environment or CORE),
         layer_errors=_measure(bench, built, lambda told: say(f"comparing layers: {told}")),
     )
     (folder / "outcome.json").write_text(outcome.model_dump_json())

@@ -6,9 +6,13 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 from components.quantize_model.errors import RecipeError
 from serving.settings import NexusSettings
+
+CORE: Final = "core"
+"""Environment that the step itself runs in."""
 
 
 def interpreter(settings: NexusSettings, environment: str | None) -> Path:
@@ -42,7 +46,7 @@ def versions(settings: NexusSettings, environment: str | None, packages: Iterabl
     for package in packages:
         distribution = next(iter(metadata.distributions(name=package, path=path)), None)
         if distribution is None:
-            name = environment or "core"
+            name = environment or CORE
             raise RecipeError(
                 f"expected the package {package} in the environment {name!r}; it is not there: "
                 f"run `nexus install {name}` and the release again"

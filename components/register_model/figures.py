@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from serving.contracts.benchmark_report import BenchmarkReport, CandidateResult
 from serving.contracts.data_contract import DataReport
 from serving.contracts.quantization_report import Candidate, QuantizationReport
 from serving.contracts.release_spec import ResolvedRelease
 from serving.contracts.training import TrainingReport
-from serving.files import digest_file
+from serving.environment_lock import UNSTAMPED, installed_lock
+from serving.settings import NexusSettings
 from serving.step_context import read_artifact
 
-_LOCKS = Path(__file__).resolve().parents[2] / "nexus" / "environments"
 _TAG_CHARACTERS = 5000  # MLflow's bound on the value of a run's or a version's tag
 
 
@@ -92,8 +91,8 @@ def params(release: ResolvedRelease, reports: Reports, winner: Candidate) -> dic
     }
 
 
-def tags(release: ResolvedRelease, reports: Reports, winner: Candidate) -> dict[str, str]:
-    """Return what it can be traced by: digests, locks, revision, release."""
+def tags(release: ResolvedRelease, reports: Reports, winner: Candidate, settings: NexusSettings) -> dict[str, str]:
+    """Return what it can be traced by: digests, revision, release, locks of the environments it went through."""
     values = {
         "nexus.release": release.release_id,
         "nexus.spec": release.name,
@@ -103,7 +102,8 @@ def tags(release: ResolvedRelease, reports: Reports, winner: Candidate) -> dict[
         "nexus.method": winner.method.value,
         "nexus.data_digest": reports.data.data_digest,
         "nexus.base_weights_digest": reports.quantization.base_weights_digest,
-        "nexus.lock.core": digest_file(_LOCKS / "core.txt"),
-        "nexus.lock.engine": digest_file(_LOCKS / "engine.txt"),
+        "nexus.lock.core": installed_lock(settings, "core"),
+        "nexus.lock.engine": installed_lock(settings, "engine"),
+        "nexus.lock.recipe": winner.lock or UNSTAMPED,
     }
     return {name: value[:_TAG_CHARACTERS] for name, value in values.items()}

@@ -56,7 +56,7 @@ def register(
                 content_digest=digest_bytes(identity.encode()),
                 params=params(release, reports, winner),
                 metrics=metrics(reports, winner, result),
-                tags=tags(release, reports, winner),
+                tags=tags(release, reports, winner, settings),
                 documents=reports.documents(),
             )
         )

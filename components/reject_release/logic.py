@@ -10,6 +10,7 @@ from serving.files import digest_bytes
 from serving.gitops import GitOps
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
+from serving.wording import list_within
 
 STEP = "reject_release"
 
@@ -29,11 +30,13 @@ def reject(
         ReleaseStateError: The release is deployed, or has ended another way.
     """
     with record.step(STEP) as progress:
-        failed = "; ".join(f"{one.name}: {one.why_not_chosen or one.reason}" for one in benchmark.candidates)
-        reason = f"no candidate passed the offline gates: {failed}"
+        failed = [f"{one.name}: {one.why_not_chosen or one.reason}" for one in benchmark.candidates]
+        reason = list_within("no candidate passed the offline gates: ", failed)
         evidence = f"benchmark {digest_bytes(benchmark.model_dump_json().encode())}"
         gitops = GitOps.of(settings)
-        commit = release_state.reject(gitops, release, reason=reason, evidence=evidence)
+        commit = release_state.reject(
+            gitops, release, environment=settings.environment, reason=reason, evidence=evidence
+        )
         version = release_state.read_version(gitops, release.spec.model, settings.environment)
         conclusion = Conclusion(
             release_id=release.release_id,

@@ -9,6 +9,7 @@ from pathlib import Path
 from serving.registry import RegistryError
 from serving.registry_host import open_registry
 from serving.settings import NexusSettings
+from serving.source_content import LEFT_OUT
 from serving.weights_folder import WeightsFolderError, check_folder
 
 _PINNED = re.compile(r"(?P<id>[A-Za-z0-9][\w.\-]*/[\w.\-]+)@(?P<revision>[0-9a-f]{40})")
@@ -37,7 +38,7 @@ def copy_path(source: str, base_path: str, output: Path) -> int:
     folder = Path(base_path) / source
     parameters = _checked(folder)
     try:
-        shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", ".cache"))
+        shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
     except (shutil.Error, OSError) as exc:
         raise SourceError(f"expected to copy {folder} to {output}; {exc}: check space and permissions") from exc
     return parameters

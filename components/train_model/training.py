@@ -15,7 +15,7 @@ from components.train_model.language_model import answer_loss, build_model, exac
 from components.train_model.samples import Sample, endless_batches
 from components.train_model.thread_choice import ThreadChoice
 from serving.contracts.release_spec import TrainRecipe
-from serving.contracts.training import StopReason
+from serving.contracts.training import StopReason, beside_target
 
 PLANNED_ROWS: Final = 22_400
 """Rows seen until the learning rate has come down, and one pass at least: 0.90 exact match on the demo's data."""
@@ -133,7 +133,8 @@ def _tell(done: Progression, loss: float, recipe: TrainRecipe, say: Say, fractio
         )
     done.curve.append((round(done.seconds, 2), round(loss, 4), round(done.exact_match, 4)))
     say(
-        f"step {done.steps}, loss {loss:.2f}, exact match {done.exact_match:.2f}, {done.seconds:.0f} s",
+        f"step {done.steps}, loss {loss:.2f}, "
+        f"exact match {beside_target(done.exact_match, recipe.target_exact_match)}, {done.seconds:.0f} s",
         min(1.0, fraction),
     )
 

@@ -14,6 +14,7 @@ from serving.data_rows import scan_rows, split_file
 
 ROW: Final = "row"
 _EXCERPT_CHARACTERS = 90
+_PROBLEM_CHARACTERS = 160
 _TOKEN = re.compile(r"\d|[^\W\d_]+|[^\w\s]|_")
 
 Value = str | int | None
@@ -28,7 +29,7 @@ class SplitColumns:
     Attributes:
         split: Which one.
         values: Column name to values; `row` names file and line.
-        excerpts: Row name to the masked beginning of its last question.
+        excerpts: Row name to the masked beginning of its last question, or of the line where that is no row.
     """
 
     split: Split
@@ -50,7 +51,8 @@ class Seen:
 
 COLUMNS: Final = (
     ROW,
-    "schema_fault",
+    "format_fault",
+    "turns_fault",
     "id_repeats",
     "intent",
     "prompt_tokens",
@@ -88,18 +90,20 @@ def compute_columns(data: Path, split: Split, seen: Seen) -> SplitColumns:
     path = split_file(data, split)
     for line in scan_rows(path):
         name = f"{path.name}:{line.number}"
+        excerpts[name] = _cut(mask(line.row.messages[-1].content if line.row else line.beginning))
+        record: dict[str, Value]
         if line.row is None:
-            record: dict[str, Value] = {"schema_fault": mask(line.problem or "")}
+            record = {"format_fault": _cut(mask(line.problem), _PROBLEM_CHARACTERS)}
         else:
             record = _describe(line.row)
-            excerpts[name] = _excerpt(line.row)
             record["id_repeats"] = _first(ids, line.row.id, name)
-            record["repeats"] = _first(own, _conversation(line.row), name)
+            conversation = _conversation(line.row)
+            record["repeats"] = _first(own, conversation, name)
             if split in (Split.TRAIN, Split.CALIBRATION):
-                for taught in _taught(line.row):
+                for taught in _taught(conversation):
                     seen.trained.setdefault(taught, name)
             else:
-                record["leaks_from"] = seen.trained.get(_conversation(line.row))
+                record["leaks_from"] = seen.trained.get(conversation)
         for column, column_values in values.items():
             column_values.append(name if column == ROW else record.get(column))
     return SplitColumns(split, values, excerpts)
@@ -110,9 +114,10 @@ def _describe(row: DataRow) -> dict[str, Value]:
     expected = ["user", "assistant"] * len(roles)
     fault = None
     if len(roles) % 2 == 0 or roles != expected[: len(roles)]:
-        fault = f"expected user and assistant in turn, ending with user; got {', '.join(roles) or 'no turn'}"
+        got = _cut(", ".join(roles)) or "no turn"
+        fault = f"expected user and assistant in turn, ending with user; got {got}"
     record: dict[str, Value] = {
-        "schema_fault": fault,
+        "turns_fault": fault,
         "intent": row.intent,
         "prompt_tokens": sum(count_tokens(message.content) for message in row.messages),
         "answer_tokens": count_tokens(row.answer),
@@ -134,9 +139,8 @@ def _conversation(row: DataRow) -> Conversation:
     return tuple((message.role, _plain(message.content)) for message in row.messages)
 
 
-def _taught(row: DataRow) -> Iterator[Conversation]:
+def _taught(whole: Conversation) -> Iterator[Conversation]:
     """Yield what training teaches an answer to: the conversation up to each of its questions."""
-    whole = _conversation(row)
     for end, (role, _) in enumerate(whole, 1):
         if role == "user":
             yield whole[:end]
@@ -146,6 +150,5 @@ def _plain(text: str) -> str:
     return " ".join(normalise(text).casefold().split())
 
 
-def _excerpt(row: DataRow) -> str:
-    text = mask(row.messages[-1].content)
-    return text if len(text) <= _EXCERPT_CHARACTERS else text[: _EXCERPT_CHARACTERS - 1] + "…"
+def _cut(text: str, characters: int = _EXCERPT_CHARACTERS) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

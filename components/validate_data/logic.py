@@ -30,9 +30,7 @@ class BrokenDataError(Exception):
     def __init__(self, contract: str, broken: tuple[BrokenRule, ...]) -> None:
         self.broken = broken
         lines = [f"expected data that keeps contract {contract!r}; {len(broken)} rules are broken:"]
-        for rule in broken:
-            lines.append(f"  {rule.split}/{rule.rule}: expected {rule.expected}; found {rule.found}")
-            lines.extend(f"    {row}" for row in rule.example_rows)
+        lines += [f"  {rule}" for rule in broken]
         lines.append("correct the rows, or change the contract, then release again")
         super().__init__("\n".join(lines))
 

@@ -20,6 +20,7 @@ from serving.contracts.data_contract import PersonalDataKind
 
 _DASHES = dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0x30FC, 0xFF70], "-")
 """Hyphens and dashes of all lengths, the minus sign, and the Japanese long-vowel mark that people type for a dash."""
+_ASCII_SPACES = {code: " " for code in range(128) if chr(code).isspace()}
 _HANGUL_DIGITS = str.maketrans("공영일이삼사오육칠팔구", "00123456789")
 _SPOKEN_NUMBER = re.compile(r"[공영](?:[ \-.,]{0,3}[공영일이삼사오육칠팔구]){8,12}(?![가-힣])")
 
@@ -45,6 +46,8 @@ class Finding:
 
 def normalise(text: str) -> str:
     """Bring text to the form that is searched: plain digits, dashes and spaces, nothing invisible."""
+    if text.isascii():  # where all that follows does is to turn white space into spaces
+        return text.translate(_ASCII_SPACES)
     plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
     plain = "".join(_plain(char) for char in plain if unicodedata.category(char) != "Cf")
     return _SPOKEN_NUMBER.sub(lambda match: match.group().translate(_HANGUL_DIGITS), plain)

@@ -61,7 +61,8 @@ def rules_of(contract: DataContractBody, split: Split, rows: int) -> list[Rule]:
 def _shape_rules(limits: SplitRules) -> Iterator[Rule]:
     low, high = limits.min_rows, limits.max_rows
     yield Rule("row-count", f"{low} to {high} rows", Check.ROW_COUNT, None, low, high)
-    yield Rule("schema", "every line a row of the contract", Check.EMPTY, "schema_fault")
+    yield Rule("row-format", "every line a row: UTF-8, JSON, its keys and types", Check.EMPTY, "format_fault")
+    yield Rule("turns", "user and assistant in turn, ending with user", Check.EMPTY, "turns_fault")
     yield Rule("unique-ids", "every id once", Check.EMPTY, "id_repeats")
     yield Rule("intents", f"at least {limits.min_intents} intents", Check.DISTINCT, "intent", limits.min_intents)
     for what, most in (("prompt", limits.max_prompt_tokens), ("answer", limits.max_answer_tokens)):

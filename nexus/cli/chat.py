@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from nexus.cli.output import JsonOption, err, out, print_json, reported_errors
+from nexus.cli.output import JsonOption, err, out, print_json
 from nexus.client import NexusClient
 
 ModelArgument = Annotated[str, typer.Argument(help="Served model name.")]
@@ -24,38 +26,40 @@ def chat(
     json: JsonOption = False,
 ) -> None:
     """Ask a model through the gateway, as its consumers do."""
-    with reported_errors():
-        client = NexusClient()
+    client = NexusClient()
     messages: list[dict[str, str]] = []
-    if question is not None:
-        with reported_errors():
-            answer = _ask(client, model, messages, question, user=user, show=not json)
-        if json:
-            print_json({"model": model, "question": question, "answer": answer})
-        return
-    err.print("one question a line, empty line or Ctrl-D ends", style="dim")
-    while line := _read_line():
-        with reported_errors():
-            _ask(client, model, messages, line, user=user, show=True)
+    for asked in [question] if question is not None else _questions():
+        messages.append({"role": "user", "content": asked})
+        answer = _show(client.chat(model, messages, user=user or getpass.getuser()), quiet=json)
+        messages.append({"role": "assistant", "content": answer})
+    if json and question is not None:
+        print_json({"model": model, "question": question, "answer": messages[-1]["content"]})
+    elif json:
+        print_json({"model": model, "messages": messages})
 
 
-def _ask(
-    client: NexusClient, model: str, messages: list[dict[str, str]], question: str, *, user: str, show: bool
-) -> str:
-    messages.append({"role": "user", "content": question})
+def _show(pieces: Iterator[str], *, quiet: bool) -> str:
+    """Print an answer as it comes, and return it."""
     answer = ""
-    for piece in client.chat(model, messages, user=user or getpass.getuser()):
+    for piece in pieces:
         answer += piece
-        if show:
+        if not quiet:
             out.print(piece, end="", markup=False, soft_wrap=True)
-    if show:
+    if not quiet:
         out.print()
-    messages.append({"role": "assistant", "content": answer})
     return answer
 
 
-def _read_line() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
+def _questions() -> Iterator[str]:
+    """Read one question a line until an empty line or the end; only a terminal is shown a prompt."""
+    prompt = sys.stdin.isatty()
+    if prompt:
+        err.print("one question a line, empty line or Ctrl-D ends", style="dim")
+    while True:
+        try:
+            line = (input("> ") if prompt else sys.stdin.readline()).strip()
+        except EOFError:
+            return
+        if not line:
+            return
+        yield line

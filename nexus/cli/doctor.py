@@ -15,14 +15,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from nexus.cli.output import EXIT_FAILURE, JsonOption, out, print_json, reported_errors
+from nexus.cli.output import EXIT_FAILURE, JsonOption, out, print_home, print_json
 from serving.contracts.base import StrictModel
 from serving.local import node
 from serving.settings import NexusSettings
 
-MIN_DISK_BYTES = 8 * 1024**3
+MIN_DISK_BYTES = 8_000_000_000
 """Environments 7 GB (torch's CUDA build is 4.5 of it), and room for models and logs."""
-MIN_MEMORY_BYTES = 6 * 1024**3
+MIN_MEMORY_BYTES = 6_000_000_000
+
+
+ENVIRONMENTS = ("core", "engine", "provider", "autogptq", "gptqmodel")
+"""The first two are needed; `nexus install` adds the others."""
 
 
 class Level(StrEnum):
@@ -69,9 +73,9 @@ def check_disk(settings: NexusSettings) -> Finding:
     free = shutil.disk_usage(folder).free
     installed = (settings.environment_dir("engine") / "bin" / "python").exists()
     good = installed or free >= MIN_DISK_BYTES
-    action = "" if good else f"free at least {MIN_DISK_BYTES / 1024**3:.0f} GB, or set NEXUS_HOME to a larger disk"
+    action = "" if good else f"free at least {MIN_DISK_BYTES / 1e9:.0f} GB, or set NEXUS_HOME to a larger disk"
     return Finding(
-        check="disk", level=Level.OK if good else Level.FAILURE, found=f"{free / 1024**3:.0f} GB free", action=action
+        check="disk", level=Level.OK if good else Level.FAILURE, found=f"{free / 1e9:.0f} GB free", action=action
     )
 
 
@@ -81,7 +85,7 @@ def check_memory(_: NexusSettings) -> Finding:
     good = total >= MIN_MEMORY_BYTES
     action = "" if good else "engines take about 1 GB each: expect the system to swap"
     return Finding(
-        check="memory", level=Level.OK if good else Level.WARNING, found=f"{total / 1024**3:.0f} GB", action=action
+        check="memory", level=Level.OK if good else Level.WARNING, found=f"{total / 1e9:.0f} GB", action=action
     )
 
 
@@ -98,7 +102,7 @@ def check_cpu(_: NexusSettings) -> Finding:
 
 def check_environments(settings: NexusSettings) -> Finding:
     """Core and engine environments are installed."""
-    missing = [name for name in ("core", "engine") if not (settings.environment_dir(name) / "bin" / "python").exists()]
+    missing = [name for name in ENVIRONMENTS[:2] if not (settings.environment_dir(name) / "bin" / "python").exists()]
     if missing:
         return Finding(
             check="environments",
@@ -106,10 +110,8 @@ def check_environments(settings: NexusSettings) -> Finding:
             found=f"missing: {', '.join(missing)}",
             action="run `make install`",
         )
-    optional = [
-        name for name in ("autogptq", "gptqmodel") if (settings.environment_dir(name) / "bin" / "python").exists()
-    ]
-    return Finding(check="environments", level=Level.OK, found=", ".join(["core", "engine", *optional]))
+    installed = [name for name in ENVIRONMENTS if (settings.environment_dir(name) / "bin" / "python").exists()]
+    return Finding(check="environments", level=Level.OK, found=", ".join(installed))
 
 
 def check_port(settings: NexusSettings) -> Finding:
@@ -141,13 +143,14 @@ CHECKS: tuple[Callable[[NexusSettings], Finding], ...] = (
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine: tools, CPU, memory, disk, environments, port. Exit code 1 when something must be mended."""
-    with reported_errors():
-        settings = NexusSettings.load()
-        findings = [check(settings) for check in CHECKS]
+    settings = NexusSettings.load()
+    findings = [check(settings) for check in CHECKS]
     failed = any(finding.level is Level.FAILURE for finding in findings)
     if json:
-        print_json({"healthy": not failed, "findings": [finding.model_dump(mode="json") for finding in findings]})
+        shown = [finding.model_dump(mode="json") for finding in findings]
+        print_json({"home": str(settings.home), "healthy": not failed, "findings": shown})
     else:
+        print_home(settings)
         out.print(_table(findings))
     raise typer.Exit(EXIT_FAILURE if failed else 0)
 

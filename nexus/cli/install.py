@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 
-from nexus.cli.output import EXIT_FAILURE, JsonOption, print_json, reported_errors
-from nexus.environments.install import InstallError, install_all, plan
+from nexus.cli.output import JsonOption, print_json
+from nexus.environments.install import install_all, plan
 from serving.settings import NexusSettings
 
 NAMES = list(plan(gpu=False))
@@ -25,12 +27,8 @@ NamesArgument = Annotated[list[str], typer.Argument(help=f"Environments: {', '.j
 
 def install(names: NamesArgument, json: JsonOption = False) -> None:
     """Install locked environments; what is installed already is left alone."""
-    with reported_errors():
-        settings = NexusSettings.load()
-        try:
-            install_all(names, settings.home)
-        except InstallError as exc:
-            typer.echo(f"error: {exc}", err=True)
-            raise typer.Exit(EXIT_FAILURE) from exc
+    settings = NexusSettings.load()
+    with redirect_stdout(sys.stderr if json else sys.stdout):
+        install_all(names, settings.home)
     if json:
-        print_json({"installed": names})
+        print_json({"home": str(settings.home), "installed": names})

@@ -3,45 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from rich.console import Console
 
+from nexus.admin import AdminError
 from nexus.chat import ChatError
+from nexus.client import NotPromotedError
+from nexus.environments.install import InstallError
 from nexus.release_run import ReleaseBusyError
 from serving.contracts.load import DocumentError
 from serving.git_command import GitError
-from serving.gitops import GitOpsError
-from serving.local.node import NodeError
+from serving.local.errors import NodeError
 from serving.release_state import ReleaseHeldError, ReleaseStateError
-from serving.settings import UnknownSettingError
+from serving.settings import NexusSettings, SettingsError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_BUSY = 5
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, progress to stderr.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object to stdout, an error too; progress to stderr.")
+]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-_CODES: dict[type[Exception], int] = {
-    DocumentError: EXIT_USAGE,
-    UnknownSettingError: EXIT_USAGE,
-    ReleaseBusyError: EXIT_BUSY,
-    ReleaseHeldError: EXIT_BUSY,
-    ReleaseStateError: EXIT_FAILURE,
-    NodeError: EXIT_FAILURE,
-    ValidationError: EXIT_USAGE,
-    GitError: EXIT_FAILURE,
-    GitOpsError: EXIT_FAILURE,
-    ChatError: EXIT_FAILURE,
-    OSError: EXIT_FAILURE,
+
+@dataclass(frozen=True)
+class Failure:
+    """What a kind of error is called under `--json`, and the exit code that says it."""
+
+    code: str
+    exit_code: int
+
+
+FAILURES: Final[dict[type[Exception], Failure]] = {
+    DocumentError: Failure("document", EXIT_USAGE),
+    SettingsError: Failure("setting", EXIT_USAGE),
+    ReleaseBusyError: Failure("release-busy", EXIT_BUSY),
+    ReleaseHeldError: Failure("release-busy", EXIT_BUSY),
+    ReleaseStateError: Failure("release-state", EXIT_FAILURE),
+    NodeError: Failure("node", EXIT_FAILURE),
+    GitError: Failure("git", EXIT_FAILURE),
+    ChatError: Failure("gateway", EXIT_FAILURE),
+    AdminError: Failure("gateway", EXIT_FAILURE),
+    InstallError: Failure("install", EXIT_FAILURE),
+    NotPromotedError: Failure("not-found", EXIT_FAILURE),
+    FileNotFoundError: Failure("not-found", EXIT_FAILURE),
+    OSError: Failure("system", EXIT_FAILURE),
 }
+"""Errors that a user can mend; the first kind that fits counts. Anything else is a bug and shows its trace."""
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """Say what kind of error it is; None for a bug."""
+    return next((failure for kind, failure in FAILURES.items() if isinstance(error, kind)), None)
 
 
 def print_json(value: BaseModel | dict[str, object]) -> None:
@@ -50,13 +70,15 @@ def print_json(value: BaseModel | dict[str, object]) -> None:
     typer.echo(text)
 
 
-@contextmanager
-def reported_errors() -> Iterator[None]:
-    """Turn errors that a user can mend into a message and an exit code; anything else is a bug and shows its trace."""
-    try:
-        yield
-    except tuple(_CODES) as exc:
-        err.print("[bold red]error:[/]", end=" ")
-        err.print(str(exc), markup=False, soft_wrap=True)
-        code = next(code for kind, code in _CODES.items() if isinstance(exc, kind))
-        raise typer.Exit(code) from exc
+def print_home(settings: NexusSettings) -> None:
+    """Say which installation a command is about."""
+    out.print(f"home      {settings.home}", markup=False, soft_wrap=True)
+
+
+def print_error(code: str, message: str, *, json: bool) -> None:
+    """Say what went wrong: a JSON object on stdout, or a line for people on stderr."""
+    if json:
+        print_json({"error": {"code": code, "message": message}})
+        return
+    err.print("[bold red]error:[/]", end=" ")
+    err.print(message, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nexus.cli.output import EXIT_USAGE, JsonOption, err, out, print_json, reported_errors
+from nexus.cli.output import JsonOption, err, out, print_json
 from nexus.cli.progress_view import progress_view
 from nexus.client import NexusClient
 from nexus.outcome import EXIT_CODES, ReleaseOutcome, ReleaseResult
@@ -34,15 +34,12 @@ def release(
     Exit codes: 0 promoted, 1 a step failed, 2 a document is wrong, 3 rejected or rolled back, 4 inconclusive,
     5 another release of this model is running.
     """
-    with reported_errors():
-        client = NexusClient()
-        if abandon:
-            conclusion = client.abandon(spec)
-            print_json(conclusion) if json else out.print(
-                f"{conclusion.release_id} taken out by {conclusion.commit[:12]}"
-            )
-            return
-        outcome = run_with_view(client, spec, again=again, json=json)
+    client = NexusClient()
+    if abandon:
+        conclusion = client.abandon(spec)
+        print_json(conclusion) if json else out.print(f"{conclusion.release_id} taken out by {conclusion.commit[:12]}")
+        return
+    outcome = run_with_view(client, spec, again=again, json=json)
     if json:
         print_json(outcome)
     else:
@@ -69,10 +66,5 @@ def show_outcome(outcome: ReleaseOutcome) -> None:
 
 def report(release_id: ReleaseArgument = None, json: JsonOption = False) -> None:
     """Make a release's HTML report anew from its record and print where it is."""
-    with reported_errors():
-        client = NexusClient()
-        path = client.report(release_id)
-    if path is None:
-        err.print("no release has been run here: `nexus release SPEC` runs one")
-        raise typer.Exit(EXIT_USAGE)
+    path = NexusClient().report(release_id)
     print_json({"report": str(path)}) if json else out.print(str(path), soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Install locked environments: `python nexus/environments/install.py core|dev|engine|autogptq|gptqmodel ...`.
+"""Install locked environments: `python nexus/environments/install.py core|dev|engine|provider|autogptq|gptqmodel ...`.
 
 It runs under a bare Python 3.11, so it imports the standard library only. pip installs a hash-pinned uv into
 `bootstrap/`, uv installs each lock into `envs/<name>/`, and a stamp written last says what an environment holds. A kill
@@ -77,6 +77,7 @@ def plan(gpu: bool) -> Mapping[str, Environment]:
         "core": Environment("core", "core.txt", 6.0),
         "dev": Environment("core", "dev.txt", 6.0, includes=("core.txt",)),
         "engine": engine,
+        "provider": Environment("provider", "provider.txt", 0.3),
         "autogptq": Environment("autogptq", "autogptq.txt", 5.0),
         "gptqmodel": Environment("gptqmodel", "gptqmodel.txt", 6.0),
     }

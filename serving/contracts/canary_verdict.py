@@ -92,5 +92,7 @@ class CanaryVerdict(StrictModel):
     max_weight_percent: int = Field(ge=0, le=100)
     seconds: float = Field(ge=0)
     notes: tuple[str, ...] = Field(
-        default=(), description="What was left out and why: excluded requests, broken lines, answers without a label."
+        default=(),
+        description="What the reason has no room for: the rule of a first release, requests and lines that were left "
+        "out, the last words of an engine that never answered.",
     )

@@ -115,6 +115,10 @@ class BrokenRule(StrictModel):
     found: str
     example_rows: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        rows = "".join(f"\n    {row}" for row in self.example_rows)
+        return f"{self.split}/{self.rule}: expected {self.expected}; found {self.found}{rows}"
+
 
 class DataReport(StrictModel):
     """What validation found; the release goes on only when `broken` is empty."""

@@ -2,10 +2,12 @@
 
 PyYAML is the one library besides pydantic that this package imports: only its node tree knows line numbers.
 What YAML means here is narrower than YAML 1.1: see `strict_yaml`.
+Types are never guessed: `"5"` is no number.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -72,7 +74,7 @@ def parse_document(raw: bytes | str, model: type[DocumentT], *, source: str) -> 
     except YamlFault as exc:
         raise DocumentError([Problem(source, p.line, dotted(p.path), p.message) for p in exc.places]) from exc
     try:
-        return model.model_validate(data)
+        return model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as exc:
         problems = [_problem(source, lines, error["loc"], error["msg"], error.get("input")) for error in exc.errors()]
         raise DocumentError(sorted(problems, key=lambda problem: problem.line)) from exc

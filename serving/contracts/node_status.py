@@ -29,6 +29,11 @@ class ServiceStatus(StrictModel):
     pid: int | None = None
     message: str = ""
     log_tail: tuple[str, ...] = ()
+    engine_failure: str | None = Field(
+        default=None,
+        description="How its engine failed to answer, where the engine itself is the cause: it exited, or ran for its "
+        "whole time limit. None otherwise: weights, disk, machine or node are.",
+    )
     not_applied: tuple[str, ...] = Field(
         default=(), description="What the document asks for that one machine cannot give."
     )

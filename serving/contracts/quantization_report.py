@@ -29,6 +29,9 @@ class Candidate(StrictModel):
     size_bytes: int | None = Field(default=None, ge=0)
     seconds: float = Field(ge=0)
     tool: str = Field(description="Library and version, such as `llmcompressor 0.14.0.1`.")
+    lock: str | None = Field(
+        default=None, description="Lock that the tool's environment was installed from when it ran, with its digest."
+    )
     layer_errors: dict[str, float] = Field(
         default_factory=dict,
         description="Layer name to relative Frobenius error of its dequantized weight, without unit.",

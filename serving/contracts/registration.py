@@ -21,7 +21,7 @@ class Registration(StrictModel):
 
 
 class Deployment(StrictModel):
-    """A candidate in the GitOps repository, answering at 0 % of the traffic.
+    """A candidate in the GitOps repository, at 0 % of the traffic.
 
     `baseline_service` is the same-age clone of the stable version, None on a first release.
     """
@@ -33,3 +33,7 @@ class Deployment(StrictModel):
     baseline_service: Name | None
     commit: str
     ready_seconds: float = Field(ge=0)
+    failure: str | None = Field(
+        default=None, description="How the candidate's own engine failed to answer; None when it answers."
+    )
+    last_words: tuple[str, ...] = Field(default=(), description="Last log lines of an engine that failed.")

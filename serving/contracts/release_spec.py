@@ -245,12 +245,15 @@ class ResolvedRelease(StrictModel):
     """A release spec with everything it refers to, as it travels through the pipeline.
 
     `release_id` is `<model>-<12 hex>` of the canonical spec, contract and attempt: the same content, the same release.
+    The bytes behind a `source.path` are content, too; the path is not.
     """
 
     release_id: Name
     attempt: int = Field(ge=1)
     git_revision: str = Field(description="Revision of the repository that holds the spec, or `unversioned`.")
     spec_digest: Digest
+    data_digest: Digest | None = Field(default=None, description="Of the data behind the contract's `source.path`.")
+    weights_digest: Digest | None = Field(default=None, description="Of the weights behind the spec's `source.path`.")
     base_path: str = Field(description="Folder of the spec file; relative paths in `source.path` start here.")
     name: Name
     spec: ReleaseBody

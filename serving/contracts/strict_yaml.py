@@ -26,6 +26,7 @@ _MAX_DIGITS = 400
 """Of a number: more than any double has; Python itself refuses to parse beyond 4,300."""
 
 _TAG = "tag:yaml.org,2002:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER_STARTS = list("+-.0123456789")
 
 
@@ -167,7 +168,7 @@ class _Build:
                 shown = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else f"a {key_node.id}"
                 self._fault(key_node, path, f"expected text as a key; got {shown}: put it in quotes")
                 continue
-            key = str(key_node.value)
+            key = self._text(key_node, path)
             if key in out:
                 self._fault(key_node, (*path, key), "expected each key once; got it again")
                 continue
@@ -176,7 +177,7 @@ class _Build:
         return out
 
     def _scalar(self, node: yaml.ScalarNode, path: YamlPath) -> Any:
-        text = str(node.value)
+        text = self._text(node, path)
         if node.tag != f"{_TAG}str" and len(text) > _MAX_DIGITS:
             self._fault(node, path, f"expected a number of at most {_MAX_DIGITS} characters; got {len(text)}")
             return None
@@ -185,6 +186,13 @@ class _Build:
         except (ValueError, KeyError):
             self._fault(node, path, f"expected a value that fits its tag {node.tag!r}; got {text[:80]!r}")
             return None
+
+    def _text(self, node: yaml.ScalarNode, path: YamlPath) -> str:
+        """Return a scalar's text, in which an escape may have put half a character."""
+        text = str(node.value)
+        if not text.isascii() and _SURROGATE.search(text):
+            self._fault(node, path, f"expected whole characters; got half a surrogate pair in {text[:80]!r}")
+        return text
 
     def _fault(self, node: yaml.Node, path: YamlPath, message: str) -> None:
         self.faults.append(Place(node.start_mark.line + 1, path, message))

@@ -32,3 +32,12 @@ class TrainingReport(StrictModel):
     weights_digest: Digest
     origin: str = Field(description="`train`, or the path, hub id or MLflow URI the weights came from.")
     curve: tuple[tuple[float, float, float], ...] = ()
+
+
+def beside_target(value: float, target: float) -> str:
+    """Write a measured share with as many digits, two at least, as show that it is below a target it misses."""
+    for digits in range(2, 6):
+        text = f"{value:.{digits}f}"
+        if value >= target or float(text) < target:
+            break
+    return text

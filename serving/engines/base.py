@@ -6,7 +6,7 @@ Nothing here starts a process; `serving/local` does, and in a cluster KServe doe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -94,6 +94,35 @@ class Engine(Protocol):
 
     def options(self, arguments: Mapping[str, ArgumentValue]) -> list[str]:
         """Return a document's arguments as command line options, in sorted order, each in one `--name=value` string."""
+
+
+def server_argv(
+    spec: EngineSpec, host: EngineHost, module: str, *, model_option: str, options: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the argument vector of a server that is started as a Python module and listens on the loopback address.
+
+    Args:
+        spec: What to serve.
+        host: Where.
+        module: The server's module.
+        model_option: Name of the option that takes the model's folder.
+        options: The document's own options.
+    """
+    return (
+        str(host.python),
+        "-m",
+        module,
+        "--host=127.0.0.1",
+        f"--port={spec.port}",
+        f"--{model_option}={spec.model_path}",
+        f"--served-model-name={spec.served_name}",
+        *options,
+    )
+
+
+def dashed(arguments: Mapping[str, ArgumentValue]) -> dict[str, ArgumentValue]:
+    """Spell options the way command lines do; documents may use underscores."""
+    return {name.replace("_", "-"): value for name, value in arguments.items()}
 
 
 def check_arguments(spec: EngineSpec, reserved: frozenset[str]) -> None:

@@ -15,6 +15,8 @@ from serving.engines.base import (
     EngineHost,
     EngineSpec,
     check_arguments,
+    dashed,
+    server_argv,
 )
 
 MODULE: Final = "sglang.launch_server"
@@ -38,25 +40,15 @@ class SglangEngine:
         """See `Engine.command`."""
         check_arguments(spec, self.reserved)
         on_cpu = host.device is Device.CPU
-        given = {name.replace("_", "-"): value for name, value in spec.arguments.items()}
-        argv = (
-            str(host.python),
-            "-m",
-            MODULE,
-            "--host=127.0.0.1",
-            f"--port={spec.port}",
-            f"--model-path={spec.model_path}",
-            f"--served-model-name={spec.served_name}",
-            *self.options({**(_CPU_ARGUMENTS if on_cpu else {}), **given}),
-        )
+        options = self.options({**(_CPU_ARGUMENTS if on_cpu else {}), **dashed(spec.arguments)})
+        argv = server_argv(spec, host, MODULE, model_option="model-path", options=options)
         cpu_env = {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": str(host.threads)} if on_cpu else {}
         return EngineCommand(argv=argv, env={**_OFFLINE, **cpu_env, **spec.env})
 
     def options(self, arguments: Mapping[str, ArgumentValue]) -> list[str]:
         """See `Engine.options`; SGLang's flags have no `--no-` twin, so a false one is left out."""
         out = []
-        for key, value in sorted(arguments.items()):
-            name = key.replace("_", "-")
+        for name, value in sorted(dashed(arguments).items()):
             if value is True:
                 out.append(f"--{name}")
             elif value is not False:

@@ -16,6 +16,8 @@ from serving.engines.base import (
     EngineHost,
     EngineSpec,
     check_arguments,
+    dashed,
+    server_argv,
 )
 
 MODULE: Final = "vllm.entrypoints.openai.api_server"
@@ -33,32 +35,19 @@ class VllmEngine:
     def command(self, spec: EngineSpec, host: EngineHost) -> EngineCommand:
         """See `Engine.command`."""
         check_arguments(spec, self.reserved)
-        arguments = {"shutdown-timeout": DRAIN_SECONDS, **_dashed(spec.arguments)}
-        argv = (
-            str(host.python),
-            "-m",
-            MODULE,
-            "--host=127.0.0.1",
-            f"--port={spec.port}",
-            f"--model={spec.model_path}",
-            f"--served-model-name={spec.served_name}",
-            *self.options(arguments),
-        )
+        options = self.options({"shutdown-timeout": DRAIN_SECONDS, **dashed(spec.arguments)})
+        argv = server_argv(spec, host, MODULE, model_option="model", options=options)
         return EngineCommand(argv=argv, env={**_OFFLINE, **_device_env(host), **spec.env})
 
     def options(self, arguments: Mapping[str, ArgumentValue]) -> list[str]:
         """See `Engine.options`; every flag of vLLM has its `--no-` twin."""
         out = []
-        for name, value in sorted(_dashed(arguments).items()):
+        for name, value in sorted(dashed(arguments).items()):
             if isinstance(value, bool):
                 out.append(f"--{name}" if value else f"--no-{name}")
             else:
                 out.append(f"--{name}={value}")
         return out
-
-
-def _dashed(arguments: Mapping[str, ArgumentValue]) -> dict[str, ArgumentValue]:
-    return {name.replace("_", "-"): value for name, value in arguments.items()}
 
 
 def _device_env(host: EngineHost) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pydantic import SecretStr
+
 from serving.local.processes import HOME_VARIABLE
 from serving.settings import NexusSettings
 
@@ -21,5 +23,9 @@ def core_env(settings: NexusSettings, **extra: str) -> dict[str, str]:
         for name, value in os.environ.items()  # noqa: TID251 - handed on to a child, not read
         if name not in _DROPPED and (not name.startswith("NEXUS_") or name.startswith(_PASSED))
     }
-    own = {f"NEXUS_{name.upper()}": str(value) for name, value in settings if value is not None}
+    own = {f"NEXUS_{name.upper()}": _text(value) for name, value in settings if value is not None}
     return {**inherited, **own, HOME_VARIABLE: str(settings.home), "PYTHONUNBUFFERED": "1", **extra}
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from serving.files import digest_folder
 from serving.local import log_files, ports, probe
-from serving.local.engine_client import plan_engine, start_engine
+from serving.local.engine_client import exit_code, start_engine
+from serving.local.engine_plan import plan_engine
 from serving.local.errors import EngineError, WeightsError, weights_errors
 from serving.local.processes import kill_group
 from serving.local.service_record import RecordStore, ServiceRecord
@@ -55,6 +56,9 @@ class Backend(Protocol):
 
     def alive(self, record: ServiceRecord) -> bool:
         """Return whether its leader runs."""
+
+    def exit_code(self, record: ServiceRecord) -> int | None:
+        """Return the exit code of one that is not alive; None when nobody saw it."""
 
     def problem(self, record: ServiceRecord) -> str | None:
         """Ask it for a completion; None when it answered."""
@@ -153,6 +157,10 @@ class ProcessBackend:
         """See `Backend.alive`."""
         process = record.process
         return process is not None and process.alive()
+
+    def exit_code(self, record: ServiceRecord) -> int | None:
+        """See `Backend.exit_code`."""
+        return exit_code(self._settings, record.token)
 
     def problem(self, record: ServiceRecord) -> str | None:
         """See `Backend.problem`."""

@@ -11,34 +11,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from serving.contracts.release_spec import EngineSettings
-from serving.engines.base import EngineArgumentError, EngineCommand, EngineSpec
-from serving.engines.registry import build_command
-from serving.local import log_files, ports, probe
-from serving.local.engine_host import engine_host, scratch_folder, starts_warm
+from serving.local import log_files, probe
+from serving.local.engine_plan import EnginePlan, plan_engine
 from serving.local.errors import EngineError, NeverReadyError, weights_errors
 from serving.local.parent_client import ensure_parent
 from serving.local.parent_protocol import ParentConnection, ParentError, StartRequest
-from serving.local.processes import ProcessId, kill_group, stop_group
+from serving.local.processes import ProcessId, kill_group
 from serving.settings import NexusSettings
 from serving.weights_folder import check_folder
 
 __all__ = [
     "EngineHandle",
-    "EnginePlan",
     "ensure_parent",
+    "exit_code",
     "leased_engine",
-    "plan_engine",
     "start_engine",
-    "stop_engine",
     "wait_ready",
 ]
 
 _PROBE_SECONDS = 20.0  # one token on a slow, busy machine
 _POLL_SECONDS = 0.1
 _END_SECONDS = 10.0
+_REAP_SECONDS = 2.0  # the parent hears of an ended child at once
 
 
 @dataclass(frozen=True)
@@ -50,90 +46,17 @@ class EngineHandle:
         pid: Process number of its leader.
         start_time: Start of that process in clock ticks from boot; with `pid` it names one process for ever.
         log_path: What it printed.
-        home: Home that it belongs to.
     """
 
     url: str
     pid: int
     start_time: int
     log_path: Path
-    home: Path
 
     @property
     def process(self) -> ProcessId:
         """The leader of its process group."""
         return ProcessId(self.pid, self.start_time)
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """A start that is decided but not done: what a record keeps, so that a killed reconciler finds the engine again.
-
-    Attributes:
-        token: Names this start at the parent; planning it once and starting it twice gives one process.
-        port: TCP port on the loopback address.
-        command: Argument vector and variables.
-        warm: Forked from the parent's imports.
-        log_path: File for its output.
-        identity_path: File in which the engine says its process number.
-        scratch: Folder for its temporary files.
-    """
-
-    token: str
-    port: int
-    command: EngineCommand
-    warm: bool
-    log_path: Path
-    identity_path: Path
-    scratch: Path
-
-    @property
-    def url(self) -> str:
-        """Base address it will answer at."""
-        return f"http://127.0.0.1:{self.port}"
-
-
-def plan_engine(
-    settings: NexusSettings,
-    *,
-    engine: EngineSettings,
-    model_path: Path,
-    served_name: str,
-    log_path: Path,
-    token: str | None = None,
-    port: int | None = None,
-) -> EnginePlan:
-    """Decide port, command line and files of one engine; starts nothing.
-
-    Args:
-        settings: Settings of this home.
-        engine: Engine and its arguments.
-        model_path: Hugging Face folder; see `check_folder`.
-        served_name: Model name that clients ask for.
-        log_path: File for its output.
-        token: Name of the start; by default a new one.
-        port: Port; by default a free one.
-
-    Raises:
-        EngineError: The engine environment is missing, or an argument was refused.
-    """
-    host = engine_host(settings)
-    token = token or uuid4().hex[:12]
-    port = port or ports.free_port()
-    spec = EngineSpec(engine.name, model_path, served_name, port, engine.arguments, engine.env)
-    try:
-        command = build_command(spec, host)
-    except EngineArgumentError as exc:
-        raise EngineError(str(exc)) from exc
-    return EnginePlan(
-        token=token,
-        port=port,
-        command=command,
-        warm=starts_warm(settings, engine.name),
-        log_path=log_path,
-        identity_path=settings.run_dir / "engines" / f"{token}.json",
-        scratch=scratch_folder(settings) / token,
-    )
 
 
 def start_engine(settings: NexusSettings, plan: EnginePlan, *, lease: ParentConnection | None = None) -> EngineHandle:
@@ -170,17 +93,29 @@ def start_engine(settings: NexusSettings, plan: EnginePlan, *, lease: ParentConn
     process = ProcessId.of(pid)
     if process is None:
         raise EngineError(log_files.with_tail("expected a running engine; it ended at once", plan.log_path))
-    return EngineHandle(plan.url, pid, process.start_time, plan.log_path, settings.home)
+    return EngineHandle(plan.url, pid, process.start_time, plan.log_path)
 
 
-def stop_engine(handle: EngineHandle, drain_seconds: float) -> None:
-    """Let an engine finish its requests, then end it and everything it started.
+def exit_code(settings: NexusSettings, token: str) -> int | None:
+    """Return how an engine ended that the running parent had started; None when the parent did not see it end.
 
     Args:
-        handle: The engine; nothing happens when it is gone.
-        drain_seconds: Time from SIGTERM to SIGKILL.
+        settings: Settings of this home.
+        token: Name of its start, see `EnginePlan`.
     """
-    stop_group(handle.process, handle.home, drain_seconds)
+    deadline = time.monotonic() + _REAP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with ParentConnection(settings.home, timeout_seconds=_REAP_SECONDS) as connection:
+                known = connection.ask({"op": "list"})
+        except ParentError:
+            return None
+        if token in known["exits"]:
+            return int(known["exits"][token])
+        if token not in known["engines"]:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def wait_ready(handle: EngineHandle, served_name: str, timeout_seconds: float) -> None:

@@ -5,20 +5,15 @@ Standard library only. Everything here runs in the child.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.local.parent_protocol import StartRequest
-from serving.local.processes import ProcessId
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from serving.local.processes import ProcessId, die_with_parent
 
 
 def become_engine(request: StartRequest, parent: int) -> None:
@@ -64,11 +59,6 @@ def replace_image(request: StartRequest) -> None:
     except OSError as exc:
         print(f"expected a program at {request.argv[0]}; got {exc.strerror}", file=sys.stderr, flush=True)
         os._exit(127)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that forked it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 @dataclass(frozen=True)

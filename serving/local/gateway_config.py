@@ -55,7 +55,7 @@ class GatewayConfig:
     def publish_endpoints(self, addresses: Mapping[str, tuple[str, bool]]) -> bool:
         """Write service to (address, ready); returns whether it has changed."""
         endpoints = {name: ServiceEndpoint(url=url, ready=ready) for name, (url, ready) in sorted(addresses.items())}
-        text = EndpointDirectory(endpoints).model_dump_json(indent=2) + "\n"
+        text = EndpointDirectory(endpoints).model_dump_json(indent=2, exclude_unset=True) + "\n"
         if self.endpoints_file.exists() and self.endpoints_file.read_text() == text:
             return False
         write_atomic(self.endpoints_file, text)

@@ -1,12 +1,10 @@
-"""Locks of programs that may run once per home. Standard library only."""
+"""Lock of a program that may run once per home, and who holds it. Standard library only."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _FLOCK = "hhqqi"  # struct flock on 64-bit Linux: type, whence, start, length, pid
@@ -47,15 +45,3 @@ def lock_holder(path: Path) -> int | None:
         os.close(descriptor)
     kind, _, _, _, pid = struct.unpack(_FLOCK, answer[: struct.calcsize(_FLOCK)])
     return None if kind == fcntl.F_UNLCK else pid
-
-
-@contextmanager
-def start_lock(path: Path) -> Iterator[None]:
-    """Keep other threads and processes out of a short section that looks for a program and starts it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -9,15 +9,16 @@ Decisions only: everything it does goes through a `Backend`, everything slow thr
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from typing import Any
 
 from serving.contracts.node_status import Phase, ServiceStatus
-from serving.engines.base import DRAIN_SECONDS
+from serving.local.drain import Drain
 from serving.local.engine_backend import Backend
-from serving.local.errors import EngineError, NeverReadyError, NodeError, WeightsError
+from serving.local.errors import EngineError, EngineExitedError, NeverReadyError, NodeError, WeightsError, exit_error
 from serving.local.retries import RETRY_FAILED_SECONDS, Retries
 from serving.local.service_record import ServiceRecord
 from serving.runtimes.inference_service import ServedService
@@ -26,18 +27,7 @@ RETRY_WEIGHTS_SECONDS = 20.0  # a look at the files costs milliseconds, and copy
 STEADY_SECONDS = 60.0  # an engine that answered this long did not die of its start
 PROBE_EVERY_SECONDS = 10.0
 PROBES_BEFORE_RESTART = 3
-MIN_SETTLE_SECONDS = 0.5  # the gateway looks at its files ten times a second
-SETTLE_SECONDS = 5.0  # longest wait for the gateway to have heard that a service leaves
-DRAIN_WAIT_SECONDS = 30.0
-KILL_AFTER_SECONDS = DRAIN_SECONDS + 5.0
-
-
-@dataclass
-class _Drain:
-    """When each part of a drain began, by the clock."""
-
-    begun: float
-    terminated: float | None = None
+DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 class ManagedService:
@@ -56,12 +46,13 @@ class ManagedService:
         self._preparing: ServedService | None = None
         self._prepared: ServedService | None = None
         self._log_tail: tuple[str, ...] = ()
+        self._engine_failure: str | None = None
         self._retries = Retries(clock)
         self._started = 0.0
         self._ready_since = 0.0
         self._probe_at = 0.0
         self._bad_probes = 0
-        self._drain: _Drain | None = None
+        self._drain: Drain | None = None
 
     @property
     def gone(self) -> bool:
@@ -95,6 +86,7 @@ class ManagedService:
     def retry(self) -> None:
         """Forget earlier failures and try again now."""
         self._retries.clear()
+        self._engine_failure = None
         if self.phase is Phase.FAILED:
             self.phase, self.message, self._log_tail = Phase.PENDING, "trying again", ()
 
@@ -110,22 +102,24 @@ class ManagedService:
         except WeightsError as exc:
             self._failed(str(exc), final=True, wait_seconds=RETRY_WEIGHTS_SECONDS)
         except NeverReadyError as exc:
-            self._failed(str(exc), final=True)
+            self._failed(str(exc), final=True, by_engine=True)
+        except EngineExitedError as exc:
+            self._failed(str(exc), final=False, by_engine=True)
         except NodeError as exc:
             self._failed(str(exc), final=False)
 
     def status(self) -> ServiceStatus:
         """Describe it."""
         record, desired = self.record, self.desired
-        process = record.process if record is not None else None
         return ServiceStatus(
             name=self.name,
             spec_digest=record.spec_digest if record else desired.spec_digest if desired else "",
             phase=self.phase,
             url=record.url if record else None,
-            pid=process.pid if process else None,
+            pid=record.process.pid if record and record.process else None,
             message=self.message,
             log_tail=self._log_tail,
+            engine_failure=self._engine_failure,
             not_applied=desired.not_applied if desired else (),
             started_at=record.started_at if record else None,
             ready_at=record.ready_at if record and self.phase is Phase.READY else None,
@@ -139,8 +133,8 @@ class ManagedService:
                 self._future = None
             return
         if self._drain is None and not self._is_wanted(self.record):
-            self._drain, self._future = _Drain(self._clock()), None  # what a probe says is no count of requests
-            self.phase, self.message = Phase.DRAINING, "leaving; finishing its requests"
+            self._drain, self._future = Drain(self._backend, self._executor, self._clock()), None
+            self.phase = Phase.DRAINING
         if self._drain is not None:
             self._draining(self.record, self._drain, gateway_knows)
         elif self.phase is Phase.READY:
@@ -179,14 +173,14 @@ class ManagedService:
                 return
             record = self.record = self._backend.start(self.desired, record)
         if not self._backend.alive(record):
-            raise EngineError("it died while starting")
+            raise exit_error(self._backend.exit_code(record))
         if self._future is None:
             self._future = self._executor.submit(self._backend.problem, record)
         if self._future.done():
             problem = self._take()
             if problem is None:
                 self.record = self._backend.ready(record)
-                self.phase, self.message = Phase.READY, "answers"
+                self.phase, self.message, self._engine_failure = Phase.READY, "answers", None
                 self._ready_since = self._clock()
                 self._probe_at = self._clock() + PROBE_EVERY_SECONDS
                 return
@@ -211,31 +205,16 @@ class ManagedService:
         if self._bad_probes >= PROBES_BEFORE_RESTART:
             raise EngineError(f"it stopped answering; starting it again: {problem}")
 
-    def _draining(self, record: ServiceRecord, drain: _Drain, gateway_knows: bool) -> None:
-        now = self._clock()
-        if not self._backend.alive(record) or (
-            drain.terminated is not None and now - drain.terminated > KILL_AFTER_SECONDS
-        ):
+    def _draining(self, record: ServiceRecord, drain: Drain, gateway_knows: bool) -> None:
+        if drain.is_over(record, self._clock()):
             self._backend.kill(record)
             self._forget()
-            return
-        if drain.terminated is not None:
-            return
-        if self._is_wanted(record) and record.ready_at is not None:
-            self._drain, self._future = None, None
+        elif self._is_wanted(record) and record.ready_at is not None and not drain.asked_to_end:
+            self._drain = None
             self.phase, self.message = Phase.READY, "wanted again"
-            return
-        waited = now - drain.begun
-        if waited < MIN_SETTLE_SECONDS or (waited < SETTLE_SECONDS and not gateway_knows):
-            return
-        if self._future is None:
-            self._future = self._executor.submit(self._backend.in_flight, record)
-        if waited < DRAIN_WAIT_SECONDS and (not self._future.done() or self._take()):
-            return
-        self._future = None
-        self._backend.terminate(record)
-        drain.terminated = now
-        self.message = "leaving; ending"
+        else:
+            drain.step(record, self._clock(), gateway_knows=gateway_knows)
+            self.message = drain.message
 
     def _say(self, message: str) -> None:
         """Describe the way to a start; a failure's reason stays until there is an engine again."""
@@ -248,12 +227,16 @@ class ManagedService:
         future, self._future = self._future, None
         return future.result()
 
-    def _failed(self, reason: str, *, final: bool, wait_seconds: float = RETRY_FAILED_SECONDS) -> None:
-        """End what runs, and decide when to try again."""
+    def _failed(
+        self, reason: str, *, final: bool, by_engine: bool = False, wait_seconds: float = RETRY_FAILED_SECONDS
+    ) -> None:
+        """End what runs, and decide when to try again. A full disk is never the engine's fault."""
         self._future = None
         if self.record is not None:
             self._log_tail = self._backend.tail(self.record)
             self._backend.kill(self.record)
+        by_engine = by_engine and not any(DISK_FULL in line for line in self._log_tail)
+        self._engine_failure = reason if by_engine else None
         self._forget()
         final = self._retries.failed(final=final, wait_seconds=wait_seconds)
         self.phase, self.message = Phase.FAILED if final else Phase.PENDING, reason

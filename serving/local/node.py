@@ -71,13 +71,16 @@ def keep(settings: NexusSettings) -> None:
     ensure_reconciler(settings)
 
 
-def down(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> None:
+def down(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> int:
     """Stop every process of this home: by record first, then whatever else carries its name; nothing is left over.
+
+    Returns:
+        How many processes ran.
 
     Raises:
         NodeError: A process or a port is still there after all.
     """
-    shut_down(settings, say)
+    return shut_down(settings, say)
 
 
 def read_status(settings: NexusSettings) -> NodeStatus | None:

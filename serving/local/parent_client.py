@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from serving.files import file_lock
 from serving.local import log_files
 from serving.local.daemons import core_env
 from serving.local.engine_host import engine_host, has_cpu_build
 from serving.local.errors import EngineError
-from serving.local.lock_file import lock_holder, start_lock
+from serving.local.lock_file import lock_holder
 from serving.local.parent_protocol import PROTOCOL, ParentConnection, ParentError
 from serving.local.processes import ProcessId, spawn_detached
 from serving.settings import NexusSettings
@@ -98,7 +99,7 @@ def start_parent(settings: NexusSettings) -> ProcessId | None:
     log = parent_log(settings)
     # -P: the working folder is a home full of data, never a place to import from.
     argv = [str(host.python), "-P", "-m", "serving.local.engine_parent", "--home", str(settings.home)]
-    with start_lock(settings.run_dir / "engine-parent.start"):
+    with file_lock(settings.run_dir / "engine-parent.start"):
         if lock_holder(parent_lock(settings)) is not None:
             return None
         log_files.start_fresh(log)

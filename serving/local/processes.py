@@ -6,6 +6,7 @@ Standard library only: the engine parent imports this under the engine's environ
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOME_VARIABLE = "NEXUS_HOME"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _POLL_SECONDS = 0.02
 _EXEC_SECONDS = 1.0  # microseconds on an idle machine
 
@@ -120,6 +123,11 @@ def _wait_for_environment(pid: int) -> None:
         time.sleep(0.001)
 
 
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when the thread that forked it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def all_pids() -> Iterator[int]:
     """List the numbers of all processes that can be seen."""
     for entry in Path("/proc").iterdir():
@@ -205,14 +213,3 @@ def kill_group(leader: ProcessId, home: Path, seconds: float = 5.0) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def stop_group(process: ProcessId, home: Path, grace_seconds: float) -> bool:
-    """Ask a group's leader to end, then kill what is left of the group.
-
-    Returns:
-        True when the leader ended by itself within the grace time.
-    """
-    willing = not process.send(signal.SIGTERM) or process.wait(grace_seconds)
-    kill_group(process, home)
-    return willing

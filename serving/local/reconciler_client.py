@@ -6,18 +6,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from serving.files import file_lock
 from serving.local import log_files
 from serving.local.daemons import core_env
 from serving.local.errors import NodeError
-from serving.local.lock_file import lock_holder, start_lock
+from serving.local.lock_file import lock_holder
 from serving.local.processes import ProcessId, environment_of, spawn_detached
 from serving.settings import NexusSettings
 
 _STOP_SECONDS = 10.0
 _LOCK_SECONDS = 60.0  # importing takes a second, on a busy machine many times that
 _POLL_SECONDS = 0.05
+_HARMLESS = frozenset(
+    {"NEXUS_HOME", "NEXUS_PROFILE", "NEXUS_ENVIRONMENT", "NEXUS_GATEWAY_PORT", "NEXUS_ENGINE_THREADS"}
+)
 
 
 def reconciler_log(settings: NexusSettings) -> Path:
@@ -31,19 +36,15 @@ def reconciler_runs(settings: NexusSettings) -> int | None:
 
 
 def ensure_reconciler(settings: NexusSettings) -> None:
-    """Start a reconciler where there is none; one that runs with other settings is replaced. Engines run on.
+    """Start a reconciler where there is none.
 
     Raises:
-        NodeError: It ended while starting, with its last log lines.
+        NodeError: It ended while starting, with its last log lines; or one runs with other settings.
     """
-    holder = reconciler_runs(settings)
-    if holder is not None and _same_settings(holder, settings):
+    if _runs_with(settings):
         return
-    with start_lock(settings.run_dir / "reconciler.start"):
-        holder = reconciler_runs(settings)
-        if holder is not None and not _same_settings(holder, settings):
-            stop_reconciler(settings)
-        elif holder is not None:
+    with file_lock(settings.run_dir / "reconciler.start"):
+        if _runs_with(settings):
             return
         log_files.start_fresh(reconciler_log(settings))
         # -P: the working folder is never a place to import from.
@@ -67,7 +68,31 @@ def stop_reconciler(settings: NexusSettings) -> None:
             process.wait(_STOP_SECONDS)
 
 
-def _same_settings(pid: int, settings: NexusSettings) -> bool:
-    running = {name: value for name, value in environment_of(pid).items() if name.startswith("NEXUS_")}
-    wanted = {name: value for name, value in core_env(settings).items() if name.startswith("NEXUS_")}
-    return running == wanted
+def _runs_with(settings: NexusSettings) -> bool:
+    """Return whether a reconciler runs; one with other settings is left alone, for whoever started it relies on it.
+
+    Raises:
+        NodeError: It runs with other settings.
+    """
+    holder = reconciler_runs(settings)
+    running = _settings_in(environment_of(holder)) if holder is not None else {}
+    wanted = _settings_in(core_env(settings))
+    if not running or running == wanted:
+        return holder is not None
+    names = sorted(name for name in running.keys() | wanted.keys() if running.get(name) != wanted.get(name))
+    theirs, ours = (", ".join(_shown(name, values.get(name)) for name in names) for values in (running, wanted))
+    raise NodeError(
+        f"expected the settings that the node of {settings.home} runs with ({theirs}); got {ours}: "
+        "use those, or run `nexus down` first"
+    )
+
+
+def _shown(name: str, value: str | None) -> str:
+    """Write a setting; only those are shown in full that can hold no secret."""
+    if value is None:
+        return f"no {name}"
+    return f"{name}={value}" if name in _HARMLESS else f"another {name}"
+
+
+def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("NEXUS_")}

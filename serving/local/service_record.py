@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from serving.contracts.base import StrictModel
 from serving.files import write_atomic
-from serving.local.engine_client import EngineHandle
 from serving.local.engine_process import read_identity
 from serving.local.processes import ProcessId
 
@@ -45,13 +44,6 @@ class ServiceRecord(StrictModel):
             return ProcessId(self.pid, self.start_time)
         identity = read_identity(Path(self.identity_path))
         return identity.process if identity is not None else None
-
-    def handle(self, home: Path) -> EngineHandle | None:
-        """Return the engine's handle; None when it has no process."""
-        process = self.process
-        if process is None:
-            return None
-        return EngineHandle(self.url, process.pid, process.start_time, Path(self.log_path), home)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from serving.files import file_lock
 from serving.local import ports
 from serving.local.engine_host import scratch_folder
 from serving.local.errors import NodeError
@@ -19,22 +20,34 @@ from serving.settings import NexusSettings
 
 _TERM_SECONDS = 10.0
 _KILL_SECONDS = 5.0
+_PIPELINE = "pipelines.run_local"
+_PIPELINE_SECONDS = 15.0  # a step may still have to stop an engine: 10 s
+_RELEASE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _LOCKS = (".lock", ".start")  # another program may be waiting for one; a new file would be another lock
 
 
-def shut_down(settings: NexusSettings, say: Callable[[str], None]) -> None:
-    """Stop the reconciler, then all other processes of the home, and remove what they left in `run/`.
+def model_lock_path(settings: NexusSettings, model: str) -> Path:
+    """Lock that the release of a model holds while it runs."""
+    return settings.run_dir / "locks" / f"{model}.lock"
+
+
+def shut_down(settings: NexusSettings, say: Callable[[str], None]) -> int:
+    """Stop running releases, the reconciler and all other processes of the home; remove what they left in `run/`.
+
+    Returns:
+        How many processes ran.
 
     Raises:
         NodeError: A process or a port is still there.
     """
     engine_ports = [record.port for record in RecordStore(settings.run_dir / "services").all()]
-    say("stopping the reconciler")
-    stop_reconciler(settings)  # first, or it would start again what is stopped here
+    running = len(ours(settings))
+    if running:
+        say(f"stopping {running} processes of {settings.home}")
+    _end_releases(settings, say)
+    stop_reconciler(settings)  # before the others, or it would start again what is stopped here
     processes = ours(settings)
-    if processes:
-        say(f"stopping {len(processes)} processes")
     _end(_leaders(processes), signal.SIGTERM, _TERM_SECONDS)
     # Processes that one of them started meanwhile, or that ignored the request.
     _end(ours(settings), signal.SIGKILL, _KILL_SECONDS)
@@ -44,6 +57,36 @@ def shut_down(settings: NexusSettings, say: Callable[[str], None]) -> None:
         raise NodeError(f"expected no process of {settings.home} after SIGKILL; got {shown}: run it again")
     _check_ports(settings, [settings.gateway_port, *engine_ports])
     _remove_files(settings)
+    return running
+
+
+def _end_releases(settings: NexusSettings, say: Callable[[str], None]) -> None:
+    """End pipelines and wait for the commands that run them: those keep the node up for as long as their pipeline runs.
+
+    A command is waited for by its model's lock; it is not ended, for it may be a notebook.
+    """
+    pipelines = [process for process in ours(settings) if _PIPELINE in command_line(process.pid)]
+    if not pipelines:
+        return
+    say("stopping the running release; the same command carries on with it")
+    _end(pipelines, signal.SIGTERM, _PIPELINE_SECONDS)
+    _end(pipelines, signal.SIGKILL, _KILL_SECONDS)
+    for lock in (settings.run_dir / "locks").glob("*.lock"):
+        if not _wait_free(lock):
+            held = lock.read_text().strip()
+            raise NodeError(f"expected the release {held} to end with its pipeline; it did not: stop that process")
+
+
+def _wait_free(lock: Path) -> bool:
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while True:
+        try:
+            with file_lock(lock, wait=False):
+                return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(_POLL_SECONDS)
 
 
 def ours(settings: NexusSettings) -> list[ProcessId]:

@@ -11,15 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
-
-import yaml
 
 from serving.contracts.load import parse_document
 from serving.contracts.release_spec import EngineName, EngineSettings
 from serving.engines.base import DRAIN_SECONDS, ArgumentValue
 from serving.engines.registry import ENGINES
-from serving.files import digest_bytes
+from serving.files import digest_bytes, local_path
 from serving.runtimes.inference_schema import (
     ANNOTATION_DIGEST,
     ANNOTATION_MODE,
@@ -79,10 +76,7 @@ class ServedService:
     @property
     def folder(self) -> Path | None:
         """Weights folder on this machine: a `file://` URI or an absolute path; None for any other place."""
-        parts = urlsplit(self.storage_uri)
-        if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-            return Path(unquote(parts.path))
-        return Path(self.storage_uri) if self.storage_uri.startswith("/") else None
+        return local_path(self.storage_uri)
 
 
 def build_inference_service(
@@ -140,20 +134,6 @@ def build_inference_service(
             }
         },
     }
-
-
-def dump_inference_service(document: Mapping[str, Any]) -> str:
-    """Write a document as YAML; the same document always gives the same bytes."""
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
-
-
-def parse_inference_service(document: Mapping[str, Any]) -> ServedService:
-    """Read a document back; the inverse of `build_inference_service`.
-
-    Raises:
-        DocumentError: It does not fit; all problems are listed.
-    """
-    return load_inference_service(dump_inference_service(document), source="InferenceService")
 
 
 def load_inference_service(text: str, *, source: str) -> ServedService:

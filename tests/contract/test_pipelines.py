@@ -6,6 +6,7 @@ import yaml
 
 from components import images
 from pipelines.compile import FOLDER, compile_all, main, stale
+from pipelines.release_model.pipeline import release_model
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(60)
@@ -47,6 +48,18 @@ def test_every_step_runs_in_our_image_and_installs_nothing(compiled: dict[str, s
     assert {executor["container"]["image"] for executor in executors.values()} == {images.COMPONENTS}
     assert "pip install" not in text
     assert str(ROOT) not in text
+
+
+def test_every_step_is_told_that_it_runs_in_a_cluster(compiled: dict[str, str]) -> None:
+    """In both forms; the pipeline that the local runner runs is left as it is."""
+    plain = yaml.safe_load(compiled["release-model.yaml"].split("\n---\n")[0])
+    _, version = yaml.safe_load_all(compiled["release-model.kubernetes.yaml"])
+    wanted = [{"name": "NEXUS_PROFILE", "value": "cluster"}]
+    for spec in (plain, version["spec"]["pipelineSpec"]):
+        executors = spec["deploymentSpec"]["executors"].values()
+        assert all(executor["container"]["env"] == wanted for executor in executors)
+    local = release_model.pipeline_spec.deployment_spec["executors"]
+    assert not any("env" in local[name]["container"] for name in local)
 
 
 def test_kubernetes_form_is_a_pipeline_and_its_version(compiled: dict[str, str]) -> None:

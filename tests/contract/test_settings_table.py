@@ -16,7 +16,15 @@ def test_every_setting_stands_once_with_a_meaning() -> None:
     names = [row[1].strip() for row in rows]
     assert "`NEXUS_HOME`" in names
     assert len(set(names)) == len(names)
-    assert all(row[3].strip() for row in rows)
+    assert all(row[4].strip() for row in rows)
+
+
+def test_every_setting_names_its_readers() -> None:
+    """What only the gateway reads is told from what the others read, and from what both do."""
+    readers = {row[1].strip(" `"): row[2].strip() for row in (r.split("|") for r in settings_table().splitlines()[2:])}
+    assert readers["NEXUS_GATEWAY_HOST"] == "gateway"
+    assert readers["NEXUS_GATEWAY_PORT"] == "gateway, others"
+    assert readers["NEXUS_ENGINE_THREADS"] == "others"
 
 
 def test_a_readme_without_marks_is_refused() -> None:

@@ -181,7 +181,8 @@ def end_state(installation: Installation, node: Node, story: Story) -> EndState:
     client = Registry(installation.settings)._client
     return EndState(
         transitions=[
-            (t.step.value, t.weight_percent) for t in history.release_at(head, story.release.release_id).transitions
+            (t.step.value, t.weight_percent)
+            for t in history.release_at(head, story.release.release_id, environment).transitions
         ],
         route=[(e.side.value, e.service, e.weight_percent) for e in route.spec.endpoints] if route else [],
         services=history.services_at(head, MODEL, environment),

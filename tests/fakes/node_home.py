@@ -22,7 +22,8 @@ from serving.contracts.route import Route, RouteBody, RouteEndpoint
 from serving.files import digest_folder
 from serving.gitops import GitOps, Snapshot
 from serving.layout import route_path, service_path
-from serving.runtimes.inference_service import build_inference_service, dump_inference_service
+from serving.release_documents import to_yaml
+from serving.runtimes.inference_service import build_inference_service
 from serving.settings import NexusSettings
 
 MODEL = "m"
@@ -136,7 +137,7 @@ def _write_tokenizer(folder: Path, vocabulary: int) -> None:
 
 def service_text(name: str, folder: Path, *, digest: str | None = None, **engine: Any) -> str:
     """Write an InferenceService that serves a folder; keywords are fields of EngineSettings."""
-    return dump_inference_service(
+    return to_yaml(
         build_inference_service(
             service=name,
             model=MODEL,

@@ -20,21 +20,25 @@ from serving.contracts.canary_verdict import Decision
 from serving.contracts.conclusion import Conclusion
 from serving.contracts.release_spec import ResolvedRelease
 from serving.gitops import GitOps
-from serving.local.errors import EngineError, NodeError
+from serving.local.errors import NodeError
 from serving.record import ReleaseRecord
+from serving.release_documents import service_name
 from serving.settings import NexusSettings
+from serving.sync import EngineFailure, NotServedError
 from tests.fakes.releases import make_registration, make_release, make_reports, make_verdict, write_weights
 
 STABLE = make_release(1)
 RELEASE = make_release(2)
+WORDS = ("loading weights", "ValueError: last words")
 POLICY = "apiVersion: nexus/v1alpha1\nkind: GatewayPolicy\nmetadata: {name: local}\nspec: {}\n"
 
 
 class FakeSyncer:
-    """A node that follows every commit at once, or refuses the way it is told to."""
+    """A node that follows every commit at once; services whose name fits `broken` have engines that exit."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, broken: Callable[[str], bool] = lambda _: False) -> None:
         self.error = error
+        self.broken = broken
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
     def wait_ready(
@@ -43,6 +47,11 @@ class FakeSyncer:
         self.asked.append(("ready", tuple(services)))
         if self.error is not None:
             raise self.error
+        failures = {
+            name: EngineFailure("the engine exited with code 3", WORDS) for name in services if self.broken(name)
+        }
+        if failures:
+            raise NotServedError(failures)
 
     def wait_gone(
         self, mine: Callable[[str], bool], kept: Sequence[str], timeout_seconds: float, say: Callable[[str], None]
@@ -50,8 +59,15 @@ class FakeSyncer:
         self.asked.append(("gone", tuple(kept)))
 
 
-def engine_fails() -> FakeSyncer:
-    return FakeSyncer(EngineError("exit code 1\n  last words"))
+def candidate_fails() -> FakeSyncer:
+    """Only the candidate's engine exits; a candidate has no `-b` and is not the stable service."""
+    stable = service_name(STABLE, make_registration(STABLE).weights_digest)
+    return FakeSyncer(broken=lambda name: not name.startswith(stable))
+
+
+def baseline_fails() -> FakeSyncer:
+    """Every engine that is started anew exits: the machine is at fault."""
+    return FakeSyncer(broken=lambda name: name != service_name(STABLE, make_registration(STABLE).weights_digest))
 
 
 def node_is_down() -> FakeSyncer:
@@ -85,7 +101,7 @@ def run_spine(
     gitops = GitOps.of(settings)
     record = ReleaseRecord(settings.release_dir(release.release_id))
     syncer = syncer or FakeSyncer()
-    state = release_state.read_release(gitops, release.release_id)
+    state = release_state.read_release(gitops, release.release_id, settings.environment)
     if state.finished:
         return finish(release, settings=settings, record=record, syncer=syncer)
     digest = write_weights(settings.home / "candidates" / "bf16")

@@ -83,7 +83,9 @@ def restore(client: NexusClient, model: str, stable: ModelVersion) -> None:
 def _demo_run(client: NexusClient, release: ResolvedRelease) -> tuple[Registration, ModelVersion]:
     record = ReleaseRecord(client.settings.release_dir(release.release_id))
     registration = record.read("registration", Registration)
-    deployed = history.read_release(client.gitops, release.release_id).commit(history.Step.DEPLOYED)
+    deployed = history.read_release(client.gitops, release.release_id, client.settings.environment).commit(
+        history.Step.DEPLOYED
+    )
     if registration is None or deployed is None:
         raise MissingDemoError(
             f"expected the demo's release {release.release_id} in {record.folder}; run `make demo` first"
@@ -97,7 +99,9 @@ def _demo_run(client: NexusClient, release: ResolvedRelease) -> tuple[Registrati
 
 def _next_attempt(client: NexusClient, spec: Path) -> ResolvedRelease:
     attempt = 2
-    while history.read_release(client.gitops, resolve_release(spec, attempt=attempt).release_id).transitions:
+    while history.read_release(
+        client.gitops, resolve_release(spec, attempt=attempt).release_id, client.settings.environment
+    ).transitions:
         attempt += 1
     return resolve_release(spec, attempt=attempt)
 

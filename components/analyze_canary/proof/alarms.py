@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.analyze_canary.proof.competitors import DifferenceOfMeans, MannWhitney, Method, Sequential, Threshold
-from components.analyze_canary.quantile_test import QuantileTest
-from components.analyze_canary.rate_test import RateTest
+from components.analyze_canary.quantiles import QuantileTest
+from components.analyze_canary.rates import RateTest
 
 ALPHA: Final = 0.05
 HORIZON: Final = 600

@@ -9,8 +9,8 @@ from statistics import NormalDist
 from typing import Final, Protocol
 
 from components.analyze_canary.e_process import Null
-from components.analyze_canary.quantile_test import QuantileTest
-from components.analyze_canary.rate_test import RateTest
+from components.analyze_canary.quantiles import QuantileTest
+from components.analyze_canary.rates import RateTest
 
 MIN_SAMPLES: Final = 20
 """Values of each side before a competitor may speak; fewer would make it look worse than it is."""

@@ -79,10 +79,15 @@ def benchmark(release, data, candidates, quantization, stable, *, settings, reco
 
 
 def analyze(release, deployment, *, settings, record, shift, data, gateway_url, clock=None, resume_weight=None):
+    from components.analyze_canary.unserved import unserved_verdict
     from serving.contracts.canary_verdict import Decision
     from tests.fakes.releases import make_verdict
 
     _begin("analyze_canary", record)
+    if deployment.failure is not None:
+        verdict = unserved_verdict(release, deployment, deployment.failure)
+        record.publish("verdict", verdict)
+        return verdict
     for weight in (5, 25, 50):
         if deployment.stable_service and weight > (resume_weight or 0):
             shift(weight)
@@ -93,10 +98,10 @@ def analyze(release, deployment, *, settings, record, shift, data, gateway_url, 
     return verdict
 
 
-def _local_syncer(settings):
-    from tests.fakes.spine import FakeSyncer
+def _open_syncer(settings):
+    from tests.fakes.spine import FakeSyncer, baseline_fails, candidate_fails
 
-    return FakeSyncer()
+    return {"candidate": candidate_fails, "all": baseline_fails}.get(PLAN.get("broken"), FakeSyncer)()
 
 
 FAKES = {
@@ -106,7 +111,6 @@ FAKES = {
     "components.quantize_model.logic": {"quantize": quantize},
     "components.benchmark_model.logic": {"benchmark": benchmark},
     "components.analyze_canary.logic": {"analyze": analyze},
-    "serving.sync": {"LocalSyncer": _local_syncer, "Syncer": object},
 }
 
 
@@ -123,4 +127,23 @@ class FakeFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         vars(module).update(FAKES[module.__name__])
 
 
+class PatchFinder(importlib.abc.MetaPathFinder):
+    """Lets `serving.sync` be what it is, but for who is asked."""
+
+    def find_spec(self, name, path, target=None):
+        if name != "serving.sync":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+
+        def exec_module(module):
+            run(module)
+            module.open_syncer = _open_syncer
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, PatchFinder())
 sys.meta_path.insert(0, FakeFinder())

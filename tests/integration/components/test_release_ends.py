@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from components.analyze_canary.gitops_canary import analyze_in_git
 from components.conclude_release.logic import abandon, conclude, finish
-from components.deploy_kserve.logic import NeverReadyError, deploy
+from components.deploy_kserve.logic import deploy
 from components.register_model.figures import Reports
 from components.register_model.logic import register
 from components.reject_release.logic import reject
-from serving import release_state
+from serving import layout, release_state
 from serving.contracts.canary_verdict import Decision
 from serving.contracts.conclusion import Conclusion, ReleaseOutcome
 from serving.contracts.registration import Deployment, Registration
@@ -20,9 +21,19 @@ from serving.local.errors import NodeError
 from serving.record import ReleaseRecord
 from serving.registry import Registry, RegistryError
 from serving.release_history import NotDeployedError, ReleaseStateError, holder_at
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, Profile
+from serving.step_context import StepContext
+from serving.sync import ProfileError
 from tests.fakes.releases import MODEL, make_reports, make_verdict, write_weights
-from tests.fakes.spine import RELEASE, STABLE, FakeSyncer, engine_fails, node_is_down, prepare_home
+from tests.fakes.spine import (
+    RELEASE,
+    STABLE,
+    FakeSyncer,
+    baseline_fails,
+    candidate_fails,
+    node_is_down,
+    prepare_home,
+)
 
 pytestmark = [
     pytest.mark.integration,
@@ -139,33 +150,79 @@ def test_deployment_waits_for_candidate_and_its_clone(
     assert record.read("deployment", Deployment) is not None
 
 
-def test_engine_that_never_answers_is_taken_out_by_one_commit(
-    settings: NexusSettings, record: ReleaseRecord, registration: Registration
-) -> None:
-    """The error ends with the engine's last words; git, registry and record agree that it was rolled back."""
+def end(settings: NexusSettings, record: ReleaseRecord, registration: Registration, deployment: Deployment):
+    """Judge and conclude a deployment, as the pipeline does; no user is simulated."""
+    verdict = analyze_in_git(StepContext(RELEASE, settings, record), deployment, settings.home)
+    return conclude(RELEASE, registration, verdict, settings=settings, record=record, syncer=FakeSyncer())
+
+
+def test_candidate_that_never_answers_is_rolled_back_by_one_commit(settings, record, registration) -> None:
+    """A verdict, not an error: git, registry and record give the engine's exit code and last words."""
     gitops = GitOps.of(settings)
     before = gitops.head()
-    with pytest.raises(NeverReadyError, match="last words"):
-        deploy(RELEASE, registration, settings=settings, record=record, syncer=engine_fails())
+    syncer = candidate_fails()
+    deployment = deploy(RELEASE, registration, settings=settings, record=record, syncer=syncer)
+    assert syncer.asked[-1] == ("ready", (deployment.baseline_service,))
+    conclusion = end(settings, record, registration, deployment)
     assert [c.trailers["Nexus-Step"] for c in gitops.log()[:2]] == ["rolled-back", "deployed"]
-    after = gitops.head()
+    after, newest = gitops.head(), gitops.log()[0]
     assert {path: after.read(path) for path in after.paths()} == {path: before.read(path) for path in before.paths()}
+    reason = "never served: the engine exited with code 3: ValueError: last words"
+    assert (conclusion.outcome, conclusion.reason, conclusion.commit) == ("rolled-back", reason, newest.sha)
+    assert reason in newest.trailers["Nexus-Evidence"]
+    assert reason in newest.subject
     assert aliases(settings) == {}
-    assert version_tags(settings)["nexus.verdict"] == "never-ready"
-    conclusion = record.read("conclusion", Conclusion)
-    assert (conclusion.outcome, conclusion.commit) == (ReleaseOutcome.ROLLED_BACK, gitops.log()[0].sha)
-    assert "last words" in conclusion.reason
+    assert version_tags(settings)["nexus.verdict_reason"] == reason
+    assert record.read("conclusion", Conclusion) == conclusion
     assert holder_at(gitops.head(), MODEL, "local") is None
+    assert finish(RELEASE, settings=settings, record=record, syncer=FakeSyncer()) == conclusion
 
 
-def test_node_that_does_not_run_is_no_fault_of_the_candidate(
-    settings: NexusSettings, record: ReleaseRecord, registration: Registration
-) -> None:
-    """Nothing is taken out, and the release can be run again."""
-    with pytest.raises(NodeError, match="no reconciler"):
-        deploy(RELEASE, registration, settings=settings, record=record, syncer=node_is_down())
-    assert release_state.read_release(GitOps.of(settings), RELEASE.release_id).deployed
-    deploy(RELEASE, registration, settings=settings, record=record, syncer=FakeSyncer())
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (node_is_down(), "no reconciler"),
+        (baseline_fails(), "nothing can be said of the candidate"),
+        (FakeSyncer(broken=lambda name: "-b" in name.removeprefix(MODEL)), "nothing can be said of the candidate"),
+    ],
+    ids=["node", "both", "baseline"],
+)
+def test_what_is_no_fault_of_the_candidate_is_an_error(settings, record, registration, broken, words: str) -> None:
+    """Nothing is taken out, no verdict is spoken, and the release can be run again."""
+    with pytest.raises(NodeError, match=words):
+        deploy(RELEASE, registration, settings=settings, record=record, syncer=broken)
+    assert release_state.read_release(GitOps.of(settings), RELEASE.release_id, settings.environment).deployed
+    assert record.read("deployment", Deployment) is None
+    assert aliases(settings) == {"candidate": 1}
+    assert deploy(RELEASE, registration, settings=settings, record=record, syncer=FakeSyncer()).failure is None
+
+
+def test_first_candidate_that_never_answers_leaves_nothing(template: Path, tmp_path: Path) -> None:
+    """Without a stable version there is no control; the verdict is the same and nothing is served."""
+    settings = prepare_home(tmp_path / "first", stable=False)
+    record = ReleaseRecord(settings.release_dir(RELEASE.release_id))
+    reports = Reports(*make_reports(digest_folder(settings.home / "candidates" / "bf16")))
+    registration = register(RELEASE, settings.home / "candidates", reports, settings=settings, record=record)
+    deployment = deploy(RELEASE, registration, settings=settings, record=record, syncer=candidate_fails())
+    conclusion = end(settings, record, registration, deployment)
+    assert (conclusion.outcome, conclusion.stable_service) == ("rolled-back", None)
+    assert not GitOps.of(settings).head().paths(layout.services_folder(MODEL, "local"))
+
+
+def test_cluster_profile_is_refused_before_anything_changes(settings, record, registration) -> None:
+    """What waits for engines or asks the gateway has no way to do so there yet; git stays as it is."""
+    cluster = settings.model_copy(update={"profile": Profile.CLUSTER})
+    head = GitOps.of(settings).head().commit
+    with pytest.raises(ProfileError, match="NEXUS_PROFILE=local"):
+        deploy(RELEASE, registration, settings=cluster, record=record)
+    assert GitOps.of(settings).head().commit == head
+    deployment = deploy(RELEASE, registration, settings=settings, record=record, syncer=FakeSyncer())
+    head = GitOps.of(settings).head().commit
+    with pytest.raises(ProfileError):
+        analyze_in_git(StepContext(RELEASE, cluster, record), deployment, settings.home)
+    with pytest.raises(ProfileError):
+        conclude(RELEASE, registration, make_verdict(RELEASE, Decision.PROMOTE), settings=cluster, record=record)
+    assert GitOps.of(settings).head().commit == head
 
 
 @pytest.mark.parametrize(
@@ -202,7 +259,7 @@ def test_node_that_does_not_follow_leaves_the_verdict_and_is_retried(settings, r
     record.publish("verdict", verdict)
     with pytest.raises(NodeError):
         conclude(RELEASE, registration, verdict, settings=settings, record=record, syncer=node_is_down())
-    assert release_state.read_release(GitOps.of(settings), RELEASE.release_id).finished
+    assert release_state.read_release(GitOps.of(settings), RELEASE.release_id, settings.environment).finished
     assert record.read("conclusion", Conclusion) is None
     finish(RELEASE, settings=settings, record=record, syncer=FakeSyncer())
     assert aliases(settings) == {"stable": 1}

@@ -72,7 +72,7 @@ def end_state(settings: NexusSettings) -> dict[str, Any]:
     runs = client.search_runs([client.get_experiment_by_name(f"nexus/{MODEL}").experiment_id])
     folder = Path(versions[0].source.removeprefix("file://"))
     conclusion = ReleaseRecord(settings.release_dir(RELEASE.release_id)).read("conclusion", Conclusion)
-    state = release_state.read_release(gitops, RELEASE.release_id)
+    state = release_state.read_release(gitops, RELEASE.release_id, settings.environment)
     return {
         "files": {path: (head.read(path) or "").replace(str(folder), "WEIGHTS") for path in head.paths()},
         "transitions": [(t.step, t.weight_percent, t.verdict) for t in state.transitions],
@@ -136,7 +136,7 @@ def test_held_release_goes_on_and_is_promoted(template: Path, tmp_path: Path) ->
     assert held.outcome is ReleaseOutcome.HELD
     assert Registry(settings)._client.get_registered_model(MODEL).aliases == {"candidate": 1}
     run_spine(settings, Decision.PROMOTE)
-    state = release_state.read_release(GitOps.of(settings), RELEASE.release_id)
+    state = release_state.read_release(GitOps.of(settings), RELEASE.release_id, settings.environment)
     assert [t.step for t in state.transitions] == ["deployed", "canary", "canary", "held", "canary", "promoted"]
     assert [t.weight_percent for t in state.transitions] == [0, 5, 25, 25, 50, 100]
 

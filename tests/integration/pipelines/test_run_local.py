@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nexus.outcome import EXIT_CODES, read_outcome
 from serving import release_state
 from serving.contracts.conclusion import Conclusion
 from serving.contracts.progress import EventKind
@@ -21,7 +22,7 @@ from serving.record import ReleaseRecord
 from serving.registry import Registry
 from serving.settings import NexusSettings
 from tests.fakes.releases import make_registration, make_release
-from tests.fakes.spine import RELEASE, prepare_home
+from tests.fakes.spine import RELEASE, WORDS, prepare_home
 
 pytestmark = [
     pytest.mark.integration,
@@ -75,7 +76,7 @@ def conclusion(settings: NexusSettings) -> Conclusion | None:
 
 
 def steps(settings: NexusSettings) -> list[str]:
-    state = release_state.read_release(GitOps.of(settings), RELEASE.release_id)
+    state = release_state.read_release(GitOps.of(settings), RELEASE.release_id, settings.environment)
     return [transition.step for transition in state.transitions]
 
 
@@ -164,6 +165,45 @@ def test_verdict_in_git_without_a_conclusion_is_brought_to_its_end(settings: Nex
     assert run(settings)[0] == 0
     assert conclusion(settings).outcome == "rolled-back"
     assert not (folder / "pipeline.log").exists()
+
+
+def test_candidate_that_is_never_served_is_a_verdict_of_one_run(settings: NexusSettings) -> None:
+    """The command's exit code says rolled back, the report is made, and the second run says the same at once."""
+    code, output = run(settings, broken="candidate")
+    assert code == 0, output
+    assert steps(settings) == ["deployed", "rolled-back"]
+    record = ReleaseRecord(settings.release_dir(RELEASE.release_id))
+    outcome = read_outcome(record, release_id=RELEASE.release_id, name=RELEASE.name, seconds=1, exit_code=code)
+    assert EXIT_CODES[outcome.result] == 3
+    assert outcome.reason == conclusion(settings).reason == f"never served: the engine exited with code 3: {WORDS[-1]}"
+    assert WORDS[-1] in (record.folder / "report.html").read_text()
+    assert failures(settings) == []
+    head = GitOps.of(settings).head().commit
+    assert run(settings)[0] == 0
+    assert GitOps.of(settings).head().commit == head
+    assert conclusion(settings).reason == outcome.reason
+
+
+def test_machine_at_fault_fails_the_run_and_the_next_one_goes_on(settings: NexusSettings) -> None:
+    """The baseline does not answer either: no verdict, exit code of a failed release, and running it again promotes."""
+    code, _ = run(settings, broken="all")
+    assert code == 1
+    assert conclusion(settings) is None
+    [(step, message)] = failures(settings)
+    assert step == "deploy_kserve"
+    assert "nothing can be said of the candidate" in message
+    assert steps(settings) == ["deployed"]
+    assert run(settings)[0] == 0
+    assert steps(settings)[-1] == "promoted"
+
+
+def test_home_serves_one_environment(settings: NexusSettings) -> None:
+    """Its records would make a second environment believe what the first one's users saw."""
+    (settings.home / "environment").write_text("prod\n")
+    code, output = run(settings)
+    assert code == 1
+    assert "NEXUS_HOME" in output
+    assert steps(settings) == []
 
 
 def test_held_release_is_taken_up_again(settings: NexusSettings) -> None:

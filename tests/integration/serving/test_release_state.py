@@ -5,8 +5,9 @@ import yaml
 
 from serving import layout, release_state
 from serving.contracts.observation import Side
+from serving.contracts.route import Price
 from serving.gitops import GitOps
-from serving.release_documents import baseline_name, service_name
+from serving.release_documents import baseline_name, service_name, to_yaml
 from serving.release_history import (
     NotDeployedError,
     ReleaseEndedError,
@@ -116,7 +117,7 @@ def test_canary_shares_users_and_promotion_leaves_one_service(gitops: GitOps) ->
             Side.BASELINE: weight,
             Side.CANDIDATE: weight,
         }
-        assert release_state.read_release(gitops, release.release_id).weight_percent == weight
+        assert release_state.read_release(gitops, release.release_id, ENV).weight_percent == weight
     commit = release_state.promote(gitops, release, registration, environment=ENV, **ENDING)
     assert services(gitops) == {candidate}
     assert weights(gitops) == {Side.STABLE: 100}
@@ -126,6 +127,7 @@ def test_canary_shares_users_and_promotion_leaves_one_service(gitops: GitOps) ->
     assert newest.sha == commit
     assert newest.trailers == {
         "Nexus-Release": release.release_id,
+        "Nexus-Environment": ENV,
         "Nexus-Step": "promoted",
         "Nexus-Verdict": "promote",
         "Nexus-Evidence": "figures",
@@ -160,7 +162,7 @@ def test_rollback_gives_everybody_back_to_stable(gitops: GitOps) -> None:
     assert services(gitops) == {service_name(old, old_registration.weights_digest)}
     assert weights(gitops) == {Side.STABLE: 100}
     assert gitops.head().read(layout.version_path(MODEL, ENV)) == before
-    state = release_state.read_release(gitops, release.release_id)
+    state = release_state.read_release(gitops, release.release_id, ENV)
     assert (state.finished, state.last.step, state.weight_percent) == (True, Step.ROLLED_BACK, 0)
 
 
@@ -171,7 +173,9 @@ def test_every_transition_done_twice_changes_nothing(gitops: GitOps) -> None:
     calls = [
         lambda: release_state.deploy_candidate(gitops, release, registration, ENV).commit(Step.DEPLOYED),
         lambda: shift(gitops, release, 5),
-        lambda: release_state.hold(gitops, release.release_id, reason="too little", evidence="figures"),
+        lambda: release_state.hold(
+            gitops, release.release_id, environment=ENV, reason="too little", evidence="figures"
+        ),
         lambda: release_state.promote(gitops, release, registration, environment=ENV, **ENDING),
     ]
     for call in calls:
@@ -206,8 +210,8 @@ def test_held_release_keeps_its_weight_and_goes_on(gitops: GitOps) -> None:
     release, registration, _ = deploy(gitops, 2)
     shift(gitops, release, 25)
     files = gitops.head().paths()
-    release_state.hold(gitops, release.release_id, reason="too little", evidence="one")
-    state = release_state.read_release(gitops, release.release_id)
+    release_state.hold(gitops, release.release_id, environment=ENV, reason="too little", evidence="one")
+    state = release_state.read_release(gitops, release.release_id, ENV)
     assert (gitops.head().paths(), state.finished, state.weight_percent) == (files, False, 25)
     assert holder_at(gitops.head(), MODEL, ENV) == release.release_id
     assert weights(gitops)[Side.CANDIDATE] == 25
@@ -239,8 +243,8 @@ def test_ended_release_cannot_end_another_way(gitops: GitOps) -> None:
     for call in (
         lambda: roll_back(gitops, release),
         lambda: shift(gitops, release, 5),
-        lambda: release_state.hold(gitops, release.release_id, reason="x", evidence="y"),
-        lambda: release_state.reject(gitops, release, reason="x", evidence="y"),
+        lambda: release_state.hold(gitops, release.release_id, environment=ENV, reason="x", evidence="y"),
+        lambda: release_state.reject(gitops, release, environment=ENV, reason="x", evidence="y"),
     ):
         with pytest.raises(ReleaseEndedError, match="promoted"):
             call()
@@ -264,13 +268,13 @@ def test_rejection_is_a_commit_that_changes_no_file(gitops: GitOps) -> None:
     """It ends the release and leaves the model free; a deployed release cannot be rejected."""
     release = make_release(1)
     files = gitops.head().paths()
-    commit = release_state.reject(gitops, release, reason="too slow", evidence="benchmark")
-    assert release_state.reject(gitops, release, reason="too slow", evidence="benchmark") == commit
+    commit = release_state.reject(gitops, release, environment=ENV, reason="too slow", evidence="benchmark")
+    assert release_state.reject(gitops, release, environment=ENV, reason="too slow", evidence="benchmark") == commit
     assert gitops.head().paths() == files
-    assert release_state.read_release(gitops, release.release_id).verdict == "rejected"
+    assert release_state.read_release(gitops, release.release_id, ENV).verdict == "rejected"
     deployed, _, _ = deploy(gitops, 2)
     with pytest.raises(ReleaseStateError, match="abandon"):
-        release_state.reject(gitops, deployed, reason="x", evidence="y")
+        release_state.reject(gitops, deployed, environment=ENV, reason="x", evidence="y")
 
 
 def test_stable_service_that_somebody_deleted_is_written_again(gitops: GitOps) -> None:
@@ -315,3 +319,42 @@ def test_shift_keeps_what_another_push_did_meanwhile(tmp_path: Path, gitops: Git
         shift(gitops, release, 25)
     assert gitops.head().read("notes/policy.txt") == "theirs"
     assert weights(gitops)[Side.CANDIDATE] == 25
+
+
+def test_state_is_of_one_environment(gitops: GitOps) -> None:
+    """What a release did in one environment neither ends, deploys, holds nor rejects it in another."""
+    release_state.seed_environment(gitops, "prod", POLICY)
+    release, registration = promote(gitops, 1)
+    assert release_state.read_release(gitops, release.release_id, ENV).finished
+    assert release_state.read_release(gitops, release.release_id, "prod").transitions == ()
+    release_state.deploy_candidate(gitops, release, registration, "prod")
+    assert holder_at(gitops.head(), MODEL, "prod") == release.release_id
+    assert holder_at(gitops.head(), MODEL, ENV) is None
+    release_state.hold(gitops, release.release_id, environment="prod", reason="too little", evidence="figures")
+    assert release_state.read_release(gitops, release.release_id, "prod").last.step is Step.HELD
+    release_state.roll_back(
+        gitops, release.release_id, model=MODEL, environment="prod", reason="x", verdict="roll-back", evidence="y"
+    )
+    assert release_state.read_release(gitops, release.release_id, "prod").last.step is Step.ROLLED_BACK
+    assert release_state.read_release(gitops, release.release_id, ENV).last.step is Step.PROMOTED
+    assert holder_at(gitops.head(), MODEL, "prod") is None
+
+
+@pytest.mark.parametrize("ending", ["promoted", "rolled-back"])
+def test_rules_that_people_wrote_into_a_route_outlive_a_release(gitops: GitOps, ending: str) -> None:
+    """A release moves endpoints and weights; fallbacks and price are the model owner's."""
+    promote(gitops, 1)
+    path, route = layout.route_path(MODEL, ENV), route_at(gitops.head(), MODEL, ENV)
+    price = Price(input_usd_per_million_tokens=1, output_usd_per_million_tokens=2)
+    ruled = route.spec.model_copy(update={"fallbacks": ("other",), "price": price})
+    text = to_yaml(route.model_copy(update={"spec": ruled}))
+    gitops.commit(lambda _: {path: text}, "Add a fallback", {})
+    release, registration, _ = deploy(gitops, 2)
+    shift(gitops, release, 25)
+    if ending == "promoted":
+        release_state.promote(gitops, release, registration, environment=ENV, **ENDING)
+    else:
+        roll_back(gitops, release)
+    found = route_at(gitops.head(), MODEL, ENV).spec
+    assert (found.fallbacks, found.price) == (("other",), price)
+    assert [endpoint.weight_percent for endpoint in found.endpoints] == [100]

@@ -2,7 +2,6 @@ import ast
 import importlib.util
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest.mock import create_autospec
@@ -83,15 +82,53 @@ def test_dag_says_who_owns_it_and_what_to_do_when_it_fails(monkeypatch, variable
     [(None, "new"), ("FAILED", "new"), ("CANCELED", "new"), ("RUNNING", "old"), ("SUCCEEDED", "old")],
 )
 def test_submitting_twice_is_one_run(monkeypatch, variables, kfp, state: str | None, expected: str) -> None:
-    """A retry takes up the run of its date unless that one failed."""
+    """A retry takes up the run of its DAG run unless that one failed."""
     _, tasks, _ = load(monkeypatch, variables)
     kfp.list_runs.return_value = SimpleNamespace(runs=[SimpleNamespace(run_id="old", state=state)] if state else None)
-    assert tasks["submit"](datetime(2026, 11, 22, tzinfo=UTC)) == expected
+    assert tasks["submit"]("scheduled__2026-11-22T02:00:00+00:00") == expected
     assert kfp.run_pipeline.called == (expected == "new")
     predicate = json.loads(kfp.list_runs.call_args.kwargs["filter"])["predicates"][0]
-    assert predicate["stringValue"] == "release-model-2026-11-22"
+    assert predicate["stringValue"] == "release-model scheduled__2026-11-22T02:00:00+00:00"
     if expected == "new":
         assert kfp.run_pipeline.call_args.kwargs["params"] == {"release": '{"release_id": "x"}'}
+        assert kfp.run_pipeline.call_args.kwargs["job_name"] == predicate["stringValue"]
+
+
+def test_two_manual_runs_are_two_jobs(monkeypatch, variables, kfp) -> None:
+    """A manual run has no logical date, and must not find the one before it."""
+    _, tasks, _ = load(monkeypatch, variables)
+    submitted: dict[str, str] = {}
+
+    def list_runs(**asked):
+        name = json.loads(asked["filter"])["predicates"][0]["stringValue"]
+        known = submitted.get(name)
+        return SimpleNamespace(runs=[SimpleNamespace(run_id=known, state="SUCCEEDED")] if known else None)
+
+    def run_pipeline(**asked):
+        submitted[asked["job_name"]] = f"run-{len(submitted)}"
+        return SimpleNamespace(run_id=submitted[asked["job_name"]])
+
+    kfp.list_runs.side_effect, kfp.run_pipeline.side_effect = list_runs, run_pipeline
+    assert [tasks["submit"](f"manual__{name}") for name in ("a", "b", "a")] == ["run-0", "run-1", "run-0"]
+
+
+def test_no_dag_run_is_refused(monkeypatch, variables, kfp) -> None:
+    """A job without a name of its own would find another one's run."""
+    _, tasks, _ = load(monkeypatch, variables)
+    with pytest.raises(RuntimeError, match="DAG run"):
+        tasks["submit"]()
+    assert not kfp.run_pipeline.called
+
+
+@pytest.mark.parametrize("versions", [None, []])
+def test_pipeline_without_a_version_is_named(monkeypatch, variables, kfp, versions: list[object] | None) -> None:
+    """A pipeline that was created and never filled is told apart from a missing one; nothing is submitted."""
+    _, tasks, _ = load(monkeypatch, variables)
+    kfp.list_runs.return_value = SimpleNamespace(runs=None)
+    kfp.list_pipeline_versions.return_value = SimpleNamespace(pipeline_versions=versions)
+    with pytest.raises(LookupError, match="a version of the pipeline"):
+        tasks["submit"]("manual__a")
+    assert not kfp.run_pipeline.called
 
 
 def test_missing_pipeline_is_named(monkeypatch, variables, kfp) -> None:
@@ -100,7 +137,7 @@ def test_missing_pipeline_is_named(monkeypatch, variables, kfp) -> None:
     kfp.list_runs.return_value = SimpleNamespace(runs=None)
     kfp.get_pipeline_id.return_value = None
     with pytest.raises(LookupError, match="release-model"):
-        tasks["submit"](None)
+        tasks["submit"]("manual__a")
 
 
 @pytest.mark.parametrize(("state", "expected"), [("RUNNING", False), ("SUCCEEDED", True)])

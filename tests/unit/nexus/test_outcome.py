@@ -59,9 +59,14 @@ def test_a_conclusion_does_not_hide_a_failed_run(tmp_path: Path) -> None:
 
 
 def test_broken_data_rejects_even_though_the_pipeline_failed(tmp_path: Path) -> None:
-    """Broken data is a verdict on the data, not a failure of the pipeline."""
+    """Broken data is a verdict on the data, not a failure of the pipeline; every rule and example row is named."""
     record = ReleaseRecord(tmp_path)
-    rule = BrokenRule(split=Split.TRAIN, rule="no duplicates", expected="0", found="3")
+    rules = tuple(
+        BrokenRule(
+            split=Split.TRAIN, rule=f"rule-{n}", expected="0", found="3", example_rows=(f"train.jsonl:{n}: bad",)
+        )
+        for n in range(9)
+    )
     record.publish(
         "data",
         DataReport(
@@ -70,13 +75,15 @@ def test_broken_data_rejects_even_though_the_pipeline_failed(tmp_path: Path) -> 
             data_digest=DIGEST,
             rows={Split.TRAIN: 3},
             rules_checked=1,
-            broken=(rule,),
+            broken=rules,
             seconds=1,
         ),
     )
     got = outcome(record, exit_code=1)
     assert got.result is ReleaseResult.REJECTED
-    assert "no duplicates (found 3)" in got.reason
+    assert "the data breaks 9 rule(s)" in got.reason
+    for n in range(9):
+        assert f"train/rule-{n}: expected 0; found 3\n    train.jsonl:{n}: bad" in got.reason
 
 
 def test_a_failed_step_is_named_with_its_message(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The model's lock: one release at a time, freed by the kernel."""
+"""The model's lock, freed by the kernel, and what a killed pipeline leaves running."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from nexus.release_run import ReleaseBusyError, model_lock
+from nexus import release_run
+from nexus.outcome import ReleaseResult
+from nexus.release_run import ReleaseBusyError, end_leftovers, model_lock, run_release
+from serving.local.processes import HOME_VARIABLE, ProcessId
 from serving.settings import NexusSettings
+from tests.fakes.releases import make_release
 
 HOLD = """
 import sys
@@ -54,3 +59,51 @@ def test_a_killed_release_frees_its_lock(tmp_path: Path) -> None:
         holder.wait()
     with model_lock(settings, release("m-second")):
         pass
+
+
+STEP = "import sys, time; open(sys.argv[1] + '/step.pid', 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+DYING_PIPELINE = """#!/bin/sh
+# Called as `python -m pipelines.run_local <release.json>`: starts a step and is killed alone.
+folder=$(dirname "$3")
+'{python}' -S -c "{step}" "$folder" &
+while [ ! -s "$folder/step.pid" ]; do sleep 0.01; done
+kill -9 $$
+"""
+
+
+@pytest.mark.timeout(60)
+def test_step_of_a_pipeline_that_was_killed_alone_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing works on in a release that has been reported as failed."""
+    settings = NexusSettings(home=tmp_path / "home")
+    release = make_release()
+    python = tmp_path / "python"
+    python.write_text(DYING_PIPELINE.format(python=sys.executable, step=STEP))
+    python.chmod(0o755)
+    monkeypatch.setattr(release_run.sys, "executable", str(python))
+    outcome = run_release(release, settings, on_event=lambda _: None, start_node=lambda: None, keep_node=lambda: None)
+    assert outcome.result is ReleaseResult.FAILED
+    step = int((settings.release_dir(release.release_id) / "step.pid").read_text())
+    assert ProcessId.of(step) is None
+
+
+@pytest.mark.timeout(60)
+def test_leftovers_are_those_of_one_release_and_home(tmp_path: Path) -> None:
+    """A process of another release, or of the same one in another home, is nobody's leftover."""
+    settings = NexusSettings(home=tmp_path / "home")
+    folders = [settings.release_dir("m-1"), settings.release_dir("m-2")]
+    homes = [settings.home, settings.home, tmp_path / "other"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-S", "-c", "import time; time.sleep(60)", str(folder)],
+            env={**os.environ, HOME_VARIABLE: str(home)},  # noqa: TID251 - handed on
+        )
+        for folder, home in zip([*folders, folders[0]], homes, strict=True)
+    ]
+    try:
+        end_leftovers(settings, "m-1")
+        processes[0].wait(10)
+        assert [process.poll() for process in processes[1:]] == [None, None]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -86,6 +86,8 @@ spec:
   - service: c
     side: candidate
     weight_percent: 100
+  sticky_by: user
+  fallbacks: []
 """
 VERSION_TEXT = """apiVersion: nexus/v1alpha1
 kind: ModelVersion

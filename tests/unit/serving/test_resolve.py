@@ -5,8 +5,10 @@ import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from serving.contracts.load import DocumentError
+from serving.files import digest_folder
 from serving.git_command import run_git
 from serving.resolve import UNVERSIONED, git_revision, main, resolve_release
+from tests.fakes.releases import write_weights
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "manifests" / "models" / "support-assistant"
 
@@ -138,6 +140,73 @@ def test_data_folder_must_hold_every_split(folder: Path) -> None:
     (folder / "rows").mkdir()
     (folder / "rows" / "train.jsonl").write_text("")
     with pytest.raises(DocumentError, match=r"missing: calibration\.jsonl, evaluation\.jsonl, live\.jsonl"):
+        resolve_release(folder / "base.yaml")
+
+
+def write_rows(folder: Path, end: str = "") -> Path:
+    """Write one small file a split."""
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "calibration", "evaluation", "live"):
+        (folder / f"{split}.jsonl").write_text(f"{split}{end}\n")
+    return folder
+
+
+def test_the_bytes_behind_the_contracts_path_are_part_of_the_id(folder: Path, tmp_path: Path) -> None:
+    """One changed byte of data is another release; the same bytes in another folder, named otherwise, are the same."""
+    edit(folder / "data-contract.yaml", ("spec", "source"), {"path": "rows"})
+    rows = write_rows(folder / "rows")
+    first = resolve_release(folder / "base.yaml")
+    assert first.data_digest == digest_folder(rows)
+    (rows / "notes.txt").write_text("no split of the contract")
+    assert resolve_release(folder / "base.yaml").release_id == first.release_id
+    write_rows(tmp_path / "elsewhere")
+    edit(folder / "data-contract.yaml", ("spec", "source", "path"), str(tmp_path / "elsewhere"))
+    moved = resolve_release(folder / "base.yaml")
+    assert (moved.release_id, moved.data_digest) == (first.release_id, first.data_digest)
+    write_rows(tmp_path / "elsewhere", end="!")
+    changed = resolve_release(folder / "base.yaml")
+    assert changed.release_id != first.release_id
+    assert changed.spec_digest == first.spec_digest
+
+
+def test_the_bytes_behind_the_sources_path_are_part_of_the_id(folder: Path, tmp_path: Path) -> None:
+    """One changed byte of weights is another release; a copy elsewhere, with its clone's history, is the same."""
+    weights = folder / "weights"
+    write_weights(weights)
+    edit(folder / "base.yaml", ("spec", "source"), {"path": "weights"})
+    first = resolve_release(folder / "base.yaml")
+    assert first.weights_digest == digest_folder(weights)
+    copy = tmp_path / "clone"
+    copy.mkdir()
+    (copy / ".git").mkdir()
+    (copy / ".git" / "HEAD").write_text("x")
+    (copy / "config.json").symlink_to(weights / "config.json")
+    (copy / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes())
+    edit(folder / "base.yaml", ("spec", "source", "path"), str(copy))
+    moved = resolve_release(folder / "base.yaml")
+    assert (moved.release_id, moved.weights_digest) == (first.release_id, first.weights_digest)
+    raw = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(raw[:-1] + b"!")
+    assert resolve_release(folder / "base.yaml").release_id != first.release_id
+
+
+def test_a_reference_that_moves_counts_as_written(folder: Path) -> None:
+    """Weights of the registry have no digest before they are fetched; the release is named by what is written."""
+    edit(folder / "base.yaml", ("spec", "source"), {"mlflow": "models:/support-assistant@stable"})
+    release = resolve_release(folder / "base.yaml")
+    assert (release.data_digest, release.weights_digest) == (None, None)
+
+
+def test_data_that_cannot_be_read_is_a_document_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is there and cannot be read is named with the contract's line."""
+    edit(folder / "data-contract.yaml", ("spec", "source"), {"path": "rows"})
+    write_rows(folder / "rows")
+
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("serving.source_content.digest_file", fail)
+    with pytest.raises(DocumentError, match=r"data-contract.yaml:\d+: spec.source.path: .*jsonl: Permission denied"):
         resolve_release(folder / "base.yaml")
 
 

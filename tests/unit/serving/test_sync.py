@@ -1,15 +1,26 @@
 import pytest
 
 from serving.contracts.node_status import NodeStatus, Phase, ServiceStatus
-from serving.local.errors import EngineError, NodeError
-from serving.settings import NexusSettings
-from serving.sync import LocalSyncer
+from serving.local.errors import NodeError
+from serving.settings import NexusSettings, Profile
+from serving.sync import LocalSyncer, NotServedError, ProfileError, open_syncer
+
+
+def service(name: str, phase: Phase) -> ServiceStatus:
+    return ServiceStatus(name=name, spec_digest="d", phase=phase)
+
+
+def failed(name: str, phase: Phase) -> ServiceStatus:
+    return service(name, phase).model_copy(update={"engine_failure": "exited with code 1", "log_tail": ("last words",)})
+
+
+Services = dict[str, Phase] | tuple[ServiceStatus, ...] | None
 
 
 class FakeNode:
     """The node's module: a list of statuses, the last one for ever, and what waiting raises."""
 
-    def __init__(self, *statuses: dict[str, Phase] | None, error: Exception | None = None) -> None:
+    def __init__(self, *statuses: Services, error: Exception | None = None) -> None:
         self.statuses = list(statuses)
         self.error = error
         self.waited: list[tuple[object, ...]] = []
@@ -23,13 +34,13 @@ class FakeNode:
         phases = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if phases is None:
             return None
-        services = tuple(ServiceStatus(name=name, spec_digest="d", phase=phase) for name, phase in phases.items())
+        services = phases if isinstance(phases, tuple) else tuple(service(*one) for one in phases.items())
         return NodeStatus(commit="c", synced_at=0, reconciler_pid=1, services=services)
 
 
 @pytest.fixture
 def syncer(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    def make(*statuses: dict[str, Phase] | None, error: Exception | None = None) -> LocalSyncer:
+    def make(*statuses: Services, error: Exception | None = None) -> LocalSyncer:
         monkeypatch.setattr("serving.sync.node", FakeNode(*statuses, error=error))
         return LocalSyncer(NexusSettings(home=tmp_path))
 
@@ -37,22 +48,28 @@ def syncer(monkeypatch: pytest.MonkeyPatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "engine_at_fault"),
-    [
-        (None, False),
-        ({}, False),
-        ({"other": Phase.FAILED}, False),
-        ({"mine": Phase.PENDING}, False),
-        ({"mine": Phase.READY}, False),
-        ({"mine": Phase.STARTING}, True),
-        ({"mine": Phase.FAILED}, True),
-    ],
+    "status", [None, {}, {"mine": Phase.PENDING}, {"mine": Phase.STARTING}, {"mine": Phase.FAILED}]
 )
-def test_only_an_engine_that_was_tried_is_at_fault(syncer, status: dict[str, Phase] | None, engine_at_fault) -> None:
-    """A node that is down, behind, or busy with others must never cost a candidate its release."""
+def test_only_an_engine_that_failed_by_itself_is_at_fault(syncer, status: dict[str, Phase] | None) -> None:
+    """A node that is down, behind, or busy, and weights that were lost, must never cost a candidate its release."""
     with pytest.raises(NodeError, match="too late") as error:
         syncer(status, error=NodeError("too late")).wait_ready("c", ["mine"], 1, lambda _: None)
-    assert isinstance(error.value, EngineError) is engine_at_fault
+    assert not isinstance(error.value, NotServedError)
+
+
+def test_engines_that_failed_are_named_with_their_last_words(syncer) -> None:
+    """Those that were waited for, each with how it failed; another model's engine is no concern of ours."""
+    services = (failed("mine", Phase.PENDING), failed("other", Phase.FAILED))
+    with pytest.raises(NotServedError, match=r"mine: exited with code 1\n    last words") as error:
+        syncer(services, error=NodeError("too late")).wait_ready("c", ["mine"], 1, lambda _: None)
+    assert set(error.value.failures) == {"mine"}
+
+
+def test_other_profiles_have_no_syncer_yet(tmp_path) -> None:
+    """The refusal says what was expected, what came, and where it is written what the profile needs."""
+    with pytest.raises(ProfileError, match=r"NEXUS_PROFILE=local.*got cluster.*docs/architecture.md"):
+        open_syncer(NexusSettings(home=tmp_path, profile=Profile.CLUSTER))
+    assert isinstance(open_syncer(NexusSettings(home=tmp_path)), LocalSyncer)
 
 
 def test_waiting_for_ready_services_returns(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from components.benchmark_model import logic
+from serving import step_cache
 from serving.contracts.benchmark_report import BenchmarkReport
 from serving.contracts.progress import EventKind
 from serving.contracts.quantization_report import Candidate, CandidateStatus, QuantizationReport
@@ -147,6 +148,26 @@ def test_the_best_candidate_wins_and_figures_are_used_again(bench: Bench) -> Non
     cached = [event.message for event in bench.record.events() if event.kind is EventKind.CACHED]
     assert len(cached) == 1
     assert cached[0].startswith("figures measured ")
+
+
+def test_other_engines_are_measured_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of one lock, or of one way to start engines, say nothing of another one."""
+    node = Node({"good": Script(answers=wrong(0)), "bad": Script(answers=wrong(0.5), word_logprob=-0.7)})
+    bench.run(node)
+    folder = bench.settings.environment_dir("engine")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nexus-environment.json").write_text('{"python": "3", "locks": {"engine-cuda.txt": "e1"}}')
+    bench.run(node)
+    assert node.starts == 4
+    bench.run(node)
+    assert node.starts == 4
+    digests = {"serving/local": "changed"}
+    monkeypatch.setattr(step_cache, "code_digest", lambda *packages: str([digests.get(one, one) for one in packages]))
+    bench.run(node)
+    assert node.starts == 6
+    digests.clear()
+    bench.run(node)
+    assert node.starts == 8
 
 
 def test_an_engine_that_dies_under_way_is_unserved_and_measured_again(bench: Bench) -> None:

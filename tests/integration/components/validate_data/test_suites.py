@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,16 @@ def test_data_docs_stand_in_the_record_and_load_nothing(tmp_path: Path) -> None:
         assert LOADED_FROM_ELSEWHERE.search(page.read_text()) is None, page
 
 
+def test_importing_great_expectations_brings_none_of_what_is_left_out() -> None:
+    """A process of its own that imports the suites holds no module that lean imports hide or put off."""
+    code = (
+        "import sys; import components.validate_data.suite; from components.validate_data import lean_import as l;"
+        "print([name for name in (*l._OPTIONAL, *l._LATE) if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def _replaced(split: Split, index: int, row: DataRow) -> dict[Split, list[DataRow]]:
     rows = list(GOOD[split])
     rows[index] = row
@@ -91,7 +103,7 @@ def _replaced(split: Split, index: int, row: DataRow) -> dict[Split, list[DataRo
 LONG = " ".join(["word"] * 21)
 KINDS = {
     "row-count": (Split.CALIBRATION, {**GOOD, Split.CALIBRATION: GOOD[Split.CALIBRATION][:1]}, None, "1"),
-    "schema": (
+    "turns": (
         Split.TRAIN,
         _replaced(
             Split.TRAIN,
@@ -190,10 +202,10 @@ def test_everything_broken_is_listed_at_once_published_and_shown_masked(tmp_path
     with pytest.raises(BrokenDataError) as caught:
         _validate_folder(tmp_path, data)
     assert {(rule.split.value, rule.rule) for rule in caught.value.broken} == {
-        ("train", "schema"),
+        ("train", "row-format"),
         ("evaluation", "personal-data-phone-number"),
     }
-    assert "train/schema" in str(caught.value)
+    assert "train/row-format" in str(caught.value)
     report = ReleaseRecord(tmp_path / "record").read("data", DataReport)
     assert report is not None
     assert report.broken == caught.value.broken
@@ -201,6 +213,52 @@ def test_everything_broken_is_listed_at_once_published_and_shown_masked(tmp_path
     kept = b"".join(page.read_bytes() for page in (tmp_path / "record").rglob("*") if page.is_file())
     assert b"1234-5678" not in kept
     assert (tmp_path / "record" / str(report.data_docs)).read_text().count("Failed") == 2
+
+
+BROKEN_LINES = [
+    b"{oops",
+    b'{"id": "\xff"}',
+    b'{"id": 5, "intent": "a", "messages": [], "answer": "b"}',
+    b"x" * (1 << 21),
+]
+
+
+def test_every_rule_of_every_split_is_checked_beside_lines_that_are_no_rows(tmp_path: Path) -> None:
+    """Broken lines of each kind are a broken rule with line and example, and hide no other rule of any split."""
+    data = write_splits(tmp_path / "data", _replaced(Split.TRAIN, 5, make_row(90, "what about topic number 2?")))
+    for split in GOOD:
+        with split_file(data, split).open("ab") as file:
+            file.writelines(line + b"\n" for line in BROKEN_LINES)
+            file.write(make_row(91, LONG).model_dump_json().encode())
+    with pytest.raises(BrokenDataError) as caught:
+        _validate_folder(tmp_path, data)
+    broken = {(rule.split, rule.rule): rule for rule in caught.value.broken}
+    expected = {(split, rule) for split in GOOD for rule in ("row-format", "prompt-length")}
+    expected |= {(Split.TRAIN, "duplicates"), (Split.EVALUATION, "leakage")}
+    assert set(broken) == expected
+    rule = broken[Split.TRAIN, "row-format"]
+    assert rule.found == "4 of 15 rows break it"
+    assert [row.partition(": ")[0] for row in rule.example_rows] == [f"train.jsonl:{line}" for line in range(11, 15)]
+    assert rule.example_rows[0].endswith("in '{oops'")
+    assert all(str(rule) in str(caught.value) for rule in broken.values())
+    report = ReleaseRecord(tmp_path / "record").read("data", DataReport)
+    assert report is not None
+    assert report.rows == {Split.TRAIN: 15, Split.CALIBRATION: 9, Split.EVALUATION: 15}
+    (page,) = (tmp_path / "record" / "data-docs" / "validations" / "train").rglob("*.html")
+    assert "one JSON object a line" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("raw", "rules"), [(b"", {"row-count", "intents"}), (b"{oops\n" * 3, {"row-format", "intents"})]
+)
+def test_a_split_without_a_single_row_is_broken_and_not_an_error(tmp_path: Path, raw: bytes, rules: set[str]) -> None:
+    """An empty file and one of broken lines alone break the rules that they break; the check itself does not fail."""
+    data = write_splits(tmp_path / "data", GOOD)
+    split_file(data, Split.CALIBRATION).write_bytes(raw)
+    with pytest.raises(BrokenDataError) as caught:
+        _validate_folder(tmp_path, data)
+    assert {(rule.split, rule.rule) for rule in caught.value.broken} == {(Split.CALIBRATION, rule) for rule in rules}
+    assert "itself failed" not in str(caught.value)
 
 
 def test_allowed_shares_are_allowed_exactly(tmp_path: Path) -> None:

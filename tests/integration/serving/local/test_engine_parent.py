@@ -17,14 +17,15 @@ import pytest
 from serving.contracts.release_spec import EngineSettings
 from serving.local import node, ports
 from serving.local.daemons import core_env
-from serving.local.engine_client import EngineHandle, EnginePlan, leased_engine, plan_engine, start_engine, stop_engine
+from serving.local.engine_client import EngineHandle, leased_engine, start_engine
 from serving.local.engine_host import engine_host, scratch_folder
 from serving.local.engine_parent import BUSY_EXIT
+from serving.local.engine_plan import EnginePlan, plan_engine
 from serving.local.errors import EngineError
 from serving.local.lock_file import lock_holder
 from serving.local.parent_client import ensure_parent, parent_lock
 from serving.local.parent_protocol import ParentConnection, ParentError, short_address, socket_path
-from serving.local.processes import ProcessId, group_members, processes_of_home
+from serving.local.processes import ProcessId, group_members, kill_group, processes_of_home
 from serving.settings import NexusSettings
 from tests.fakes.node_home import MODEL, fake_settings, write_model
 
@@ -77,7 +78,7 @@ def test_same_token_is_the_same_engine(settings: NexusSettings, parent: int, mod
     planned = plan(settings, model)
     one, two = start_engine(settings, planned), start_engine(settings, planned)
     assert one == two
-    stop_engine(one, 5)
+    kill_group(one.process, settings.home)
     eventually(lambda: not planned.identity_path.exists() and not planned.scratch.exists())
 
 
@@ -104,7 +105,7 @@ def test_persistent_engine_outlives_the_parent(settings: NexusSettings, parent: 
     assert persistent.process.alive()
     assert not socket_path(settings.home).exists()
     ensure_parent(settings)
-    stop_engine(persistent, 5)
+    kill_group(persistent.process, settings.home)
     assert ended(settings, persistent)
     connection.close()
 

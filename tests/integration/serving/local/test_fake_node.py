@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +16,15 @@ from typing import Any
 import pytest
 
 from serving.contracts.node_status import NodeStatus, Phase, ServiceStatus
+from serving.files import file_lock
 from serving.gitops import GitOps
 from serving.layout import route_path, service_path
 from serving.local import node, ports, probe
+from serving.local.daemons import core_env
 from serving.local.errors import NodeError
-from serving.local.processes import ProcessId, processes_of_home
+from serving.local.processes import ProcessId, processes_of_home, spawn_detached
 from serving.local.reconciler_client import ensure_reconciler, reconciler_runs
+from serving.local.shutdown import model_lock_path
 from serving.settings import NexusSettings
 from tests.fakes.node_home import MODEL, commit_services, fake_settings, service_text, unused_port, write_model
 
@@ -281,17 +286,55 @@ def test_port_in_use_is_told_within_seconds(tmp_path: Path) -> None:
     assert processes_of_home(other.home) == []
 
 
-def test_other_port_replaces_reconciler_and_gateway(tmp_path: Path) -> None:
-    """`up` with other settings moves the gateway; nothing listens on the old port."""
+def test_other_settings_are_refused_while_a_node_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second shell with another port is told both, and takes nothing from the first; after `down` it may start."""
     first = fake_settings(tmp_path / "home")
     second = first.model_copy(update={"gateway_port": unused_port()})
     try:
         node.up(first)
+        before = reconciler_runs(first)
+        said = f"NEXUS_GATEWAY_PORT={first.gateway_port}.*got NEXUS_GATEWAY_PORT={second.gateway_port}.*nexus down"
+        for start in (node.up, node.keep):
+            with pytest.raises(NodeError, match=said):
+                start(second)
+        monkeypatch.setenv("NEXUS_GATEWAY_ADMIN_TOKEN", "hunter2")
+        with pytest.raises(NodeError, match=r"no NEXUS_GATEWAY_ADMIN_TOKEN.*got another NEXUS_GATEWAY_ADMIN_TOKEN"):
+            node.up(first)
+        monkeypatch.delenv("NEXUS_GATEWAY_ADMIN_TOKEN")
+        assert reconciler_runs(first) == before
+        assert node.down(first) > 0
+        assert node.down(first) == 0
         assert node.up(second).gateway_url == f"http://127.0.0.1:{second.gateway_port}"
-        eventually(lambda: ports.is_free(first.gateway_port))
-        assert ports.owner_pid(second.gateway_port) is not None
+        assert ports.is_free(first.gateway_port)
     finally:
         node.down(second)
+
+
+def test_down_ends_a_release_that_keeps_the_node_up(tmp_path: Path) -> None:
+    """A release starts a dead reconciler again while its pipeline runs; `down` ends both, and nothing is left."""
+    home = fake_settings(tmp_path / "home")
+    program = [sys.executable, "-c", "import time; time.sleep(60)", "pipelines.run_local"]
+    held = threading.Event()
+
+    def release() -> None:
+        with file_lock(model_lock_path(home, "m")):
+            held.set()
+            while pipeline.alive():
+                node.keep(home)
+
+    try:
+        node.up(home)
+        pipeline = spawn_detached(program, core_env(home), home.log_dir / "pipeline.log")
+        thread = threading.Thread(target=release)
+        thread.start()
+        held.wait(10)
+        node.down(home)
+        assert not thread.is_alive()
+        assert processes_of_home(home.home) == []
+    finally:
+        pipeline.send(signal.SIGKILL)
+        thread.join()
+        node.down(home)
 
 
 def test_up_twice_changes_nothing(settings: NexusSettings) -> None:

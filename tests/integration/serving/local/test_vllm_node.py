@@ -129,7 +129,7 @@ def test_killed_holder_takes_its_engine_along(settings: NexusSettings, model: Pa
         process = ProcessId.of(int(pid))
         assert process is not None
         holder.kill()
-    handle = EngineHandle(url, process.pid, process.start_time, settings.log_dir / "holder.log", settings.home)
+    handle = EngineHandle(url, process.pid, process.start_time, settings.log_dir / "holder.log")
     eventually(lambda: nothing_left(settings, handle), 10)
 
 

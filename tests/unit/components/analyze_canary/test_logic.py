@@ -8,6 +8,7 @@ from serving.contracts.registration import Deployment
 from serving.contracts.release_spec import ReleaseBody
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
+from serving.wording import REASON_CHARACTERS
 from tests.fakes.canary_traffic import RELEASE_ID, START, FakeSpool, label, observation
 from tests.fakes.releases import make_release
 
@@ -210,7 +211,8 @@ def test_a_first_release_is_judged_by_absolute_gates_and_says_so(tmp_path):
     assert verdict.candidate_requests >= 60
     assert verdict.baseline_requests == 0
     assert "first release" in verdict.reason
-    assert "exact_match above 0.55" in verdict.reason
+    assert "exact_match above 0.55" in verdict.notes[0]
+    assert len(verdict.reason) <= REASON_CHARACTERS
 
 
 def test_a_bad_first_release_is_rolled_back(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.build_report.documents import read_documents
-from components.build_report.logic import build, render
+from components.build_report.logic import build, render, write_report
 from serving.contracts.benchmark_report import BenchmarkReport
 from serving.contracts.canary_verdict import CanaryVerdict
 from serving.contracts.data_contract import DataReport
@@ -186,6 +186,14 @@ def test_build_writes_one_file_and_is_repeatable(tmp_path: Path) -> None:
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
     assert (tmp_path / "one.html").stat().st_size < 200_000
     assert [str(event.kind) for event in record.events()[-2:]] == ["started", "finished"]
+
+
+def test_report_made_anew_leaves_the_record_alone(tmp_path: Path) -> None:
+    """A release that is running writes its events alone."""
+    record = records.rolled_back(tmp_path / records.RELEASE_ID)
+    before = (record.folder / "events.jsonl").read_bytes()
+    assert write_report(record, tmp_path / "one.html") == (tmp_path / "one.html").stat().st_size
+    assert (record.folder / "events.jsonl").read_bytes() == before
 
 
 def test_outline_is_as_agreed(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Preparing data gives one file a split, from the cache when nothing changed, or an error that names file and line."""
+"""Preparing data gives one file a split, generated or copied byte by byte, or an error that names the file."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,10 @@ from components.prepare_data.logic import DataSourceError, prepare
 from serving.contracts.data_contract import DataContract, Split
 from serving.contracts.progress import EventKind
 from serving.data_rows import read_rows, split_file
+from serving.files import digest_folder
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
+from serving.source_content import ChangedSourceError
 from tests.fakes.data_sets import make_contract, make_row, release_with, write_splits
 
 ROWS = {Split.TRAIN: [make_row(1), make_row(2)], Split.EVALUATION: [make_row(3)]}
@@ -46,15 +47,26 @@ def test_a_folder_is_copied_row_by_row(tmp_path: Path) -> None:
     assert read_rows(split_file(output, Split.TRAIN)) == ROWS[Split.TRAIN]
 
 
-def test_the_second_run_comes_from_the_cache_and_a_changed_file_does_not(tmp_path: Path) -> None:
-    """Unchanged files are prepared from the cache; a changed one is read again and its rows are in the output."""
+def test_generated_rows_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
+    """The same generator arguments are generated once; other arguments are not taken for them."""
+    source = {"generator": {"name": "support-questions", "rows": {"train": 5, "evaluation": 3}}}
+    output, _ = _prepare(tmp_path, make_contract(source=source))
+    first = digest_folder(output)
+    output, record = _prepare(tmp_path, make_contract(source=source))
+    assert [event.kind for event in record.events()].count(EventKind.CACHED) == 1
+    assert digest_folder(output) == first
+    source["generator"]["seed"] = 5  # type: ignore[index]
+    output, record = _prepare(tmp_path, make_contract(source=source))
+    assert [event.kind for event in record.events()].count(EventKind.CACHED) == 1
+    assert digest_folder(output) != first
+
+
+def test_a_changed_file_replaces_what_was_put_out(tmp_path: Path) -> None:
+    """Files of a folder are copied anew every time."""
     write_splits(tmp_path / "data", ROWS)
     _prepare(tmp_path, make_contract())
-    _, record = _prepare(tmp_path, make_contract())
-    assert [event.kind for event in record.events()].count(EventKind.CACHED) == 1
     write_splits(tmp_path / "data", {Split.TRAIN: [make_row(9)]})
-    output, record = _prepare(tmp_path, make_contract())
-    assert [event.kind for event in record.events()].count(EventKind.CACHED) == 1
+    output, _ = _prepare(tmp_path, make_contract())
     assert [row.id for row in read_rows(split_file(output, Split.TRAIN))] == ["row-9"]
 
 
@@ -82,25 +94,24 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         _prepare(tmp_path, make_contract())
 
 
-BROKEN_LINES = {
-    "no JSON": (b"{oops", "this is none"),
-    "empty line": (b"", "this is none"),
-    "a list": (b"[1]", "valid dictionary"),
-    "a missing key": (json.dumps({"id": "a", "intent": "b", "messages": []}).encode(), "answer: field required"),
-    "an unknown key": (json.dumps({**make_row(1).model_dump(), "extra": 1}).encode(), "extra: extra inputs"),
-    "no UTF-8": (b'{"id": "\xff"}', "UTF-8"),
-    "deep nesting": (b"[" * 100_000, "nested too deeply"),
-    "a huge line": (b'"' + b"x" * (1 << 20) + b'"', "at most 1048576 bytes"),
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN_LINES)
-def test_a_line_that_is_no_row_is_named_by_file_and_line(tmp_path: Path, kind: str) -> None:
-    """A line that is no row is named by file, line and reason, and nothing is put out."""
-    raw, says = BROKEN_LINES[kind]
+def test_whatever_the_files_hold_is_copied_byte_by_byte(tmp_path: Path) -> None:
+    """Lines that are no rows are copied as they are: it is validate_data that lists every one of them."""
     write_splits(tmp_path / "data", ROWS)
-    with (tmp_path / "data" / "train.jsonl").open("ab") as file:
-        file.write(raw + b"\n")
-    with pytest.raises(DataSourceError, match=rf"train.jsonl:3: .*{says}"):
-        _prepare(tmp_path, make_contract())
+    raw = b'{oops\r\n{"id": "\xff"}\n' + b"x" * (1 << 20) + b"\n\n[1]"
+    (tmp_path / "data" / "train.jsonl").write_bytes(raw)
+    output, _ = _prepare(tmp_path, make_contract())
+    assert (output / "train.jsonl").read_bytes() == raw
+    assert read_rows(split_file(output, Split.EVALUATION)) == ROWS[Split.EVALUATION]
+
+
+def test_files_that_changed_since_the_release_was_resolved_are_refused(tmp_path: Path) -> None:
+    """A release's id names its data, so other bytes are refused with what to do, and nothing is put out."""
+    data = write_splits(tmp_path / "data", ROWS)
+    release = release_with(make_contract(), tmp_path).model_copy(update={"data_digest": digest_folder(data)})
+    settings, record = NexusSettings(home=tmp_path / "home"), ReleaseRecord(tmp_path / "record")
+    prepare(release, tmp_path / "output", settings=settings, record=record)
+    assert digest_folder(tmp_path / "output") == release.data_digest
+    write_splits(tmp_path / "data", {Split.TRAIN: [make_row(9)]})
+    with pytest.raises(ChangedSourceError, match="release the spec again"):
+        prepare(release, tmp_path / "output", settings=settings, record=record)
     assert not (tmp_path / "output").exists()

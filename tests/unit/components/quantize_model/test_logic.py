@@ -89,6 +89,15 @@ def test_copy_is_the_base_itself(step: Step) -> None:
     assert step.published() == report
 
 
+def test_candidate_keeps_the_lock_that_its_tool_ran_under(step: Step) -> None:
+    """Also when it comes from the cache and the environment was installed anew since."""
+    stamp = step.folder / "home" / "envs" / "core" / "nexus-environment.json"
+    stamp.parent.mkdir(parents=True)
+    for lock in ("c1", "c2"):
+        stamp.write_text(json.dumps({"python": "3", "locks": {"core.txt": lock}, "project": ""}))
+        assert step.run(recipe("bf16")).candidates[0].lock == "core.txt c1"
+
+
 @pytest.mark.parametrize("kind", ["fail", "crash", "leave", "truncate"])
 def test_one_recipe_fails_and_the_others_go_on(step: Step, kind: str) -> None:
     """A failure is reported with its reason, in its place; those before and after are built."""

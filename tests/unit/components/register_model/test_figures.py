@@ -1,9 +1,12 @@
 import math
+from pathlib import Path
 
 import pytest
 
 from components.register_model.figures import Reports, metrics, params, tags
 from components.register_model.logic import NoWinnerError, _winner
+from serving.environment_lock import EnvironmentStampError
+from serving.settings import NexusSettings
 from tests.fakes.releases import DATA_DIGEST, make_release, make_reports
 
 DIGEST = "sha256:" + "a" * 64
@@ -25,15 +28,40 @@ def test_every_figure_is_kept_and_finite(reports: Reports) -> None:
     assert all(math.isfinite(value) for value in found.values())
 
 
-def test_version_can_be_traced(reports: Reports) -> None:
-    """Digests of data, base weights and locks, revision and release stand on the version."""
+def stamp(settings: NexusSettings, environment: str, text: str) -> None:
+    folder = settings.environment_dir(environment)
+    folder.mkdir(parents=True)
+    (folder / "nexus-environment.json").write_text(text)
+
+
+def test_version_can_be_traced(reports: Reports, tmp_path: Path) -> None:
+    """Digests of data and base weights, revision, release, and the locks that were installed stand on the version."""
+    settings = NexusSettings(home=tmp_path)
+    stamp(settings, "engine", '{"python": "3", "locks": {"engine-cuda.txt": "e1"}, "project": ""}')
+    stamp(settings, "core", '{"python": "3", "locks": {"dev.txt": "d1", "core.txt": "c1"}, "project": ""}')
     release = make_release()
-    found = tags(release, reports, _winner(reports)[0])
+    winner = _winner(reports)[0].model_copy(update={"lock": "autogptq.txt a1"})
+    found = tags(release, reports, winner, settings)
     assert found["nexus.data_digest"] == DATA_DIGEST
     assert found["nexus.release"] == release.release_id
-    assert found["nexus.lock.core"].startswith("sha256:")
-    assert found["nexus.lock.core"] != found["nexus.lock.engine"]
-    assert params(release, reports, _winner(reports)[0])["engine.max-num-seqs"] == "1"
+    assert found["nexus.lock.engine"] == "engine-cuda.txt e1"
+    assert found["nexus.lock.core"] == "core.txt c1, dev.txt d1"
+    assert found["nexus.lock.recipe"] == "autogptq.txt a1"
+    assert params(release, reports, winner)["engine.max-num-seqs"] == "1"
+
+
+def test_environment_that_nobody_vouches_for_is_called_so(reports: Reports, tmp_path: Path) -> None:
+    """No stamp is no lock; the one beside the code is not what was installed. A broken stamp is an error."""
+    settings = NexusSettings(home=tmp_path)
+    found = tags(make_release(), reports, _winner(reports)[0], settings)
+    assert {name: value for name, value in found.items() if name.startswith("nexus.lock")} == {
+        "nexus.lock.core": "unstamped",
+        "nexus.lock.engine": "unstamped",
+        "nexus.lock.recipe": "unstamped",
+    }
+    stamp(settings, "engine", "{")
+    with pytest.raises(EnvironmentStampError, match="nexus install engine"):
+        tags(make_release(), reports, _winner(reports)[0], settings)
 
 
 @pytest.mark.parametrize("winner", [None, "other"])

@@ -32,8 +32,8 @@ def test_a_good_row_has_no_fault(tmp_path: Path) -> None:
     columns = _columns(tmp_path, Split.TRAIN, [make_row(1)])
     empty = {name for name, values in columns.values.items() if values == [None]}
     assert empty == {
-        "schema_fault", "id_repeats", "repeats", "leaks_from", "korean_resident_registration_number", "card_number",
-        "phone_number", "email_address",
+        "format_fault", "turns_fault", "id_repeats", "repeats", "leaks_from",
+        "korean_resident_registration_number", "card_number", "phone_number", "email_address",
     }  # fmt: skip
     assert columns.values["row"] == ["train.jsonl:1"]
 
@@ -60,20 +60,24 @@ def test_a_question_inside_a_training_conversation_leaks_too(tmp_path: Path) -> 
 def test_a_conversation_must_take_turns_and_end_with_the_user(tmp_path: Path) -> None:
     """A conversation that ends with the assistant is a fault that lists its roles; one ending with the user is none."""
     columns = _columns(tmp_path, Split.TRAIN, [_talk("A?", "B."), _talk("A?", "B.", "C?")])
-    fault, none = columns.values["schema_fault"]
+    fault, none = columns.values["turns_fault"]
     assert "ending with user; got user, assistant" in str(fault)
     assert none is None
 
 
 def test_a_line_that_is_no_row_keeps_its_place_and_hides_personal_data(tmp_path: Path) -> None:
-    """A broken line counts as a row with a fault, and its personal data stands in no column."""
+    """A broken line counts as a row with a fault and a beginning, and its personal data stands nowhere."""
     write_splits(tmp_path, {Split.TRAIN: [make_row(1)]})
+    number = "010-1234-5678"
     with split_file(tmp_path, Split.TRAIN).open("a") as file:
-        file.write('{"id": 5, "010-1234-5678": 1}\n')
+        file.write(f'{{"id": 5, "{number} {"x" * 300}": 1}}\n{{"question": "{number}"\n{number} ' + "\\u0030" * 2000)
     columns = compute_columns(tmp_path, Split.TRAIN, Seen())
-    assert columns.rows == 2
-    assert "010-1234-5678" not in str(columns.values)
-    assert columns.values["schema_fault"][1]
+    assert columns.rows == 4
+    assert "1234-5678" not in f"{columns.values} {columns.excerpts}"
+    assert [fault is not None for fault in columns.values["format_fault"]] == [False, True, True, True]
+    assert columns.values["turns_fault"] == [None] * 4
+    assert columns.excerpts["train.jsonl:3"] == '{"question": "***-****-****"'
+    assert max(len(str(value)) for value in (*columns.values["format_fault"], *columns.excerpts.values())) <= 160
 
 
 def test_personal_data_is_found_in_every_text_and_shown_masked(tmp_path: Path) -> None:

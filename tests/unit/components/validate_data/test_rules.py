@@ -14,7 +14,8 @@ def _by_name(split: Split, rows: int = 200, **body: object) -> dict[str, Rule]:
 def test_every_kind_of_rule_is_there() -> None:
     """A held-out split of the default contract has every kind of rule, and no other."""
     assert set(_by_name(Split.EVALUATION)) == {
-        "row-count", "schema", "unique-ids", "intents", "prompt-length", "answer-length", "duplicates", "leakage",
+        "row-count", "row-format", "turns", "unique-ids", "intents", "prompt-length", "answer-length",
+        "duplicates", "leakage",
         "personal-data-korean-resident-registration-number", "personal-data-card-number",
         "personal-data-phone-number", "personal-data-email-address",
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from serving.contracts.release_spec import EngineName
 from serving.engines.base import Device
@@ -33,6 +34,12 @@ def test_environment_is_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert env["NEXUS_GATEWAY_POLICY_DIR"] == "/p"
     assert "NEXUS_GITOPS_URL" not in env
     assert env["PATH"] == "/bin"
+
+
+def test_secrets_reach_the_gateway_as_they_are(tmp_path: Path) -> None:
+    """A setting that is masked wherever it is printed is not masked on its way to a child."""
+    settings = NexusSettings(home=tmp_path, gateway_redis_url=SecretStr("redis://:word@127.0.0.1/0"))
+    assert core_env(settings)["NEXUS_GATEWAY_REDIS_URL"] == "redis://:word@127.0.0.1/0"
 
 
 def test_missing_engine_environment(tmp_path: Path) -> None:

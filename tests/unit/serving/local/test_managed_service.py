@@ -11,6 +11,7 @@ import pytest
 
 from serving.contracts.node_status import Phase
 from serving.contracts.release_spec import EngineSettings
+from serving.local import drain
 from serving.local import managed_service as machine
 from serving.local.errors import EngineError, NodeError, WeightsError
 from serving.local.managed_service import ManagedService
@@ -50,6 +51,8 @@ class Engines:
         self.answer: str | None = None
         self.running: int | None = 0
         self.living: set[int] = set()
+        self.exit: int | None = 1
+        self.words = ("last words",)
         self.pid = 100
 
     def prepare(self, service: ServedService) -> None:
@@ -84,6 +87,9 @@ class Engines:
     def alive(self, record: ServiceRecord) -> bool:
         return record.pid in self.living
 
+    def exit_code(self, record: ServiceRecord) -> int | None:
+        return self.exit
+
     def problem(self, record: ServiceRecord) -> str | None:
         self.did.append("ask")
         return self.answer
@@ -100,7 +106,7 @@ class Engines:
         self.living.discard(record.pid or 0)
 
     def tail(self, record: ServiceRecord) -> tuple[str, ...]:
-        return ("last words",)
+        return self.words
 
 
 class Bench:
@@ -182,6 +188,7 @@ def test_broken_weights_are_told_while_no_start_is_possible(bench: Bench) -> Non
     bench.service.want(SERVICE)
     bench.step(3, may_start=False)
     assert bench.service.phase is Phase.FAILED
+    assert bench.service.status().engine_failure is None
 
 
 def test_crash_loop_is_bounded(bench: Bench) -> None:
@@ -226,6 +233,33 @@ def test_same_document_again_is_no_reason_to_retry(bench: Bench) -> None:
     assert bench.engines.did.count("prepare") == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "failure"),
+    [
+        (1, "bad config", "exited with code 1"),
+        (0, "", "exited with code 0"),
+        (-11, "", "died of SIGSEGV"),
+        (-9, "", None),
+        (None, "", None),
+        (1, f"OSError: {machine.DISK_FULL}", None),
+    ],
+)
+def test_engine_is_blamed_only_for_what_it_did(bench: Bench, code: int | None, words: str, failure: str | None) -> None:
+    """A kill from outside, an end that nobody saw and a full disk say nothing of what it would have served."""
+    bench.engines.exit, bench.engines.words = code, (words,)
+    bench.service.want(SERVICE)
+    for _ in range(100):
+        bench.engines.living.clear()
+        bench.step()
+    found = bench.service.status()
+    assert found.phase is Phase.FAILED
+    assert (failure is None) is (found.engine_failure is None)
+    assert failure is None or failure in found.engine_failure
+    bench.service.retry()
+    bench.step(4)
+    assert bench.service.status().engine_failure is None
+
+
 def test_never_ready_is_failed_after_its_time(bench: Bench) -> None:
     """One whole time limit is enough to know; the engine is ended."""
     bench.engines.answer = "answered 500"
@@ -235,6 +269,7 @@ def test_never_ready_is_failed_after_its_time(bench: Bench) -> None:
     bench.step(2)
     assert bench.service.phase is Phase.FAILED
     assert "answered 500" in bench.service.message
+    assert "within 100 s" in bench.service.status().engine_failure
     assert bench.engines.did[-1] == "kill"
     assert bench.engines.did.count("start") == 1
 
@@ -308,7 +343,7 @@ def test_drain_waits_for_the_gateway_but_not_for_ever(bench: Bench) -> None:
     bench.service.want(None)
     bench.step(10, gateway_knows=False)
     assert "terminate" not in bench.engines.did
-    bench.time += machine.SETTLE_SECONDS
+    bench.time += drain.SETTLE_SECONDS
     bench.step(2, gateway_knows=False)
     assert "terminate" in bench.engines.did
 
@@ -319,10 +354,10 @@ def test_drain_is_bounded(bench: Bench) -> None:
     bench.service.want(None)
     bench.engines.running = 1
     bench.step(3)
-    bench.time += machine.DRAIN_WAIT_SECONDS
+    bench.time += drain.DRAIN_WAIT_SECONDS
     bench.step(2)
     assert bench.engines.did[-1] == "terminate"
-    bench.time += machine.KILL_AFTER_SECONDS
+    bench.time += drain.KILL_AFTER_SECONDS
     bench.step(2)
     assert bench.engines.did[-1] == "kill"
     assert bench.service.gone

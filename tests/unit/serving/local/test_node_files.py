@@ -59,7 +59,6 @@ def test_engine_identifies_itself(tmp_path: Path) -> None:
     """A record from before the start finds the process by the file that the engine wrote."""
     planned = record(tmp_path)
     assert planned.process is None
-    assert planned.handle(tmp_path) is None
     (tmp_path / "t.json").write_text(json.dumps({"pid": 7, "start_time": 9, "lease": False}))
     assert planned.process == ProcessId(7, 9)
     assert record(tmp_path, pid=8, start_time=1).process == ProcessId(8, 1)

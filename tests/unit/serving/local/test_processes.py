@@ -79,17 +79,6 @@ def test_group_ends_after_its_leader_has_gone(tmp_path: Path) -> None:
     assert processes.group_members(leader.pid, tmp_path) == []
 
 
-def test_group_is_asked_before_it_is_killed(tmp_path: Path) -> None:
-    """A leader that ends by itself is told from one that had to be killed."""
-    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('x', flush=True); time.sleep(60)"
-    for code, willing in (("import time; print('x', flush=True); time.sleep(60)", True), (stubborn, False)):
-        (tmp_path / "x.log").write_text("")
-        process = start(tmp_path, (sys.executable, "-S", "-c", code))
-        eventually(lambda: (tmp_path / "x.log").read_text() == "x\n")
-        assert processes.stop_group(process, tmp_path, 0.1 if not willing else 10) is willing
-        assert not process.alive()
-
-
 def test_nobody(tmp_path: Path) -> None:
     """A number that nobody has is nobody's."""
     gone = start(tmp_path, (sys.executable, "-S", "-c", ""))

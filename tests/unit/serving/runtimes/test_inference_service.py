@@ -10,13 +10,9 @@ import pytest
 
 from serving.contracts.load import DocumentError
 from serving.contracts.release_spec import EngineName, EngineSettings
+from serving.release_documents import to_yaml
 from serving.runtimes.inference_schema import parse_args
-from serving.runtimes.inference_service import (
-    build_inference_service,
-    dump_inference_service,
-    load_inference_service,
-    parse_inference_service,
-)
+from serving.runtimes.inference_service import ServedService, build_inference_service, load_inference_service
 
 DIGEST = "sha256:" + "a" * 64
 ENGINE = EngineSettings(
@@ -42,6 +38,10 @@ def build(**changes: Any) -> dict[str, Any]:
     return build_inference_service(**{**fields, **changes})
 
 
+def parse(document: dict[str, Any]) -> ServedService:
+    return load_inference_service(to_yaml(document), source="InferenceService")
+
+
 def changed(path: str, value: Any) -> dict[str, Any]:
     document = copy.deepcopy(build())
     *parents, last = path.split("/")
@@ -57,7 +57,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_round_trip() -> None:
     """What was built is read back, arguments as text."""
-    service = parse_inference_service(build())
+    service = parse(build())
     assert (service.name, service.model, service.release_id) == ("m-1", "m", "m-123")
     assert service.weights_digest == DIGEST
     assert service.folder == Path("/models/a b")
@@ -74,14 +74,14 @@ def test_round_trip() -> None:
 
 def test_built_again_from_what_was_read() -> None:
     """Reading and building are inverse: the document is the same to the byte."""
-    service = parse_inference_service(build())
+    service = parse(build())
     again = build(engine=service.engine)
-    assert dump_inference_service(again) == dump_inference_service(build())
+    assert to_yaml(again) == to_yaml(build())
 
 
 def test_written_without_anchors_and_in_order() -> None:
     """YAML for people and for Argo CD: no anchors, keys as built."""
-    text = dump_inference_service(build())
+    text = to_yaml(build())
     assert "&id" not in text
     assert text.index("apiVersion") < text.index("kind") < text.index("metadata") < text.index("spec")
 
@@ -111,9 +111,7 @@ def test_grace_leaves_time_to_drain() -> None:
 )
 def test_spec_digest_is_what_matters_to_the_engine(changes: Any, same: bool) -> None:
     """A clone under another name has the same digest; another chat template, say, has not."""
-    assert (
-        parse_inference_service(build(**changes)).spec_digest == parse_inference_service(build()).spec_digest
-    ) is same
+    assert (parse(build(**changes)).spec_digest == parse(build()).spec_digest) is same
 
 
 @pytest.mark.parametrize(
@@ -129,7 +127,7 @@ def test_spec_digest_is_what_matters_to_the_engine(changes: Any, same: bool) -> 
 )
 def test_what_one_machine_cannot_give_is_listed(path: str, value: Any, expected: str) -> None:
     """Nothing is dropped in silence."""
-    listed = parse_inference_service(changed(path, value)).not_applied
+    listed = parse(changed(path, value)).not_applied
     assert any(expected in line for line in listed), listed
     assert any("nvidia.com/gpu" in line for line in listed)
 
@@ -160,12 +158,12 @@ def test_broken_documents_are_refused(path: str, value: Any, expected: str) -> N
     else:
         document = changed(path, value)
     with pytest.raises(DocumentError, match=expected):
-        parse_inference_service(document)
+        parse(document)
 
 
 def test_refusal_names_file_and_line() -> None:
     """The reader of the message can go straight to the line."""
-    text = dump_inference_service(build()).replace("storageUri", "storageUrl")
+    text = to_yaml(build()).replace("storageUri", "storageUrl")
     line = next(number for number, row in enumerate(text.splitlines(), 1) if "storageUrl" in row)
     with pytest.raises(DocumentError) as caught:
         load_inference_service(text, source="services/m-1.yaml")
@@ -185,7 +183,7 @@ def test_refusal_names_file_and_line() -> None:
 )
 def test_folder_of_a_storage_uri(uri: str, folder: Path | None) -> None:
     """Local places are found, others are none."""
-    assert parse_inference_service(build(storage_uri=uri)).folder == folder
+    assert parse(build(storage_uri=uri)).folder == folder
 
 
 @pytest.mark.parametrize(

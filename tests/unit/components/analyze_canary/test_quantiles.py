@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.analyze_canary.quantile_test import GRID_STEP, QuantileTest, grid_edges
+from components.analyze_canary.quantiles import GRID_STEP, QuantileTest, grid_edges
 
 ALARM = math.log(20)
 EDGES = grid_edges()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from components.analyze_canary.rate_test import LimitTest, RateTest
+from components.analyze_canary.rates import LimitTest, RateTest
 
 ALARM = math.log(20)
 

@@ -1,0 +1,184 @@
+"""Every outcome of the command: its exit code, JSON on stdout where it is asked for, words for people elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus.cli import install as install_command
+from nexus.cli.main import main
+from nexus.client import NexusClient
+from serving.local.errors import NodeError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home."""
+    monkeypatch.setenv("NEXUS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["nexus", *arguments])
+    return main()
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Read the error that stdout holds, and nothing else."""
+    found: dict[str, str] = json.loads(capsys.readouterr().out)["error"]
+    return found
+
+
+def refuse(self: NexusClient, *_: object) -> None:
+    """Fail as a node does."""
+    raise NodeError("expected [this]; got that")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "code"),
+    [
+        (("release", "absent.yaml"), 2, "document"),
+        (("report",), 1, "not-found"),
+        (("report", "../x"), 1, "not-found"),
+        (("chat",), 2, "usage"),
+        (("install", "unheard-of"), 2, "usage"),
+        (("clean", "--keep", "0"), 2, "usage"),
+        (("no-such-command",), 2, "usage"),
+    ],
+)
+def test_every_error_is_one_json_object(
+    arguments: tuple[str, ...],
+    exit_code: int,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With `--json` the error is on stdout, named, with the exit code that the README promises."""
+    assert run(monkeypatch, *arguments, "--json") == exit_code
+    assert error(capsys)["code"] == code
+
+
+def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The variable, in words, as JSON and for people."""
+    monkeypatch.setenv("NEXUS_GATEWAY_PORT", "abc")
+    assert run(monkeypatch, "up", "--json") == 2
+    assert "NEXUS_GATEWAY_PORT" in error(capsys)["message"]
+    assert run(monkeypatch, "up") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "error: NEXUS_GATEWAY_PORT" in shown.err
+
+
+def test_failures_of_the_node_and_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a user can mend is a message; a bug is one too, with its trace on stderr."""
+    monkeypatch.setattr(NexusClient, "up", refuse)
+    assert run(monkeypatch, "up", "--json") == 1
+    assert error(capsys) == {"code": "node", "message": "expected [this]; got that"}
+    monkeypatch.setattr(NexusClient, "up", lambda *_: 1 / 0)
+    assert run(monkeypatch, "up", "--json") == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["code"] == "internal"
+    assert "Traceback" in shown.err
+
+
+def test_commands_name_the_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """Nobody has to guess which installation was looked at; stopping nothing says so."""
+    assert run(monkeypatch, "status", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"home": str(home), "running": False}
+    assert run(monkeypatch, "down") == 0
+    assert f"nothing ran in {home}" in capsys.readouterr().out.replace("\n", "")
+    assert run(monkeypatch, "status") == 1
+    assert str(home) in capsys.readouterr().out
+
+
+def test_installation_progress_stays_out_of_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Progress goes to stderr, and stdout holds one object."""
+    monkeypatch.setattr(install_command, "install_all", lambda names, home: print("install  core: up to date"))
+    assert run(monkeypatch, "install", "core", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["installed"] == ["core"]
+    assert "up to date" in shown.err
+
+
+class _Gateway(BaseHTTPRequestHandler):
+    """Serves one model, `known`, which repeats the last message."""
+
+    def do_GET(self) -> None:
+        self._send(200, {"object": "list", "data": [{"id": "known"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if asked["model"] == "busy":
+            self._send(503, {"error": {"message": "no engine is ready", "code": "no_endpoint"}})
+        elif asked["model"] != "known":
+            self._send(404, {"error": {"message": "no route", "code": "model_not_found"}})
+        else:
+            answer = f"{len(asked['messages'])}: {asked['messages'][-1]['content']}"
+            chunk = {"choices": [{"delta": {"content": answer}}]}
+            self._reply(200, f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(status, json.dumps(body).encode())
+
+    def _reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A gateway at the settings' port."""
+    with HTTPServer(("127.0.0.1", 0), _Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("NEXUS_GATEWAY_PORT", str(server.server_address[1]))
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("gateway")
+def test_unknown_model_is_answered_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The models that are served are named, and no body of the gateway is shown."""
+    assert run(monkeypatch, "chat", "unknown", "Hello", "--json") == 1
+    told = error(capsys)
+    assert told["code"] == "gateway"
+    assert "serves (known); got 'unknown'" in told["message"]
+    assert run(monkeypatch, "chat", "busy", "Hello") == 1
+    shown = capsys.readouterr().err.replace("\n", " ")
+    assert "503: no engine is ready" in shown
+    assert "{" not in shown
+
+
+@pytest.mark.usefixtures("gateway")
+def test_piped_conversation_prints_answers_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No prompt where no terminal reads it; with `--json` the whole conversation is one object."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    assert run(monkeypatch, "chat", "known") == 0
+    assert capsys.readouterr().out == "1: one\n3: two\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    assert run(monkeypatch, "chat", "known", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [message["content"] for message in told["messages"]] == ["one", "1: one", "two", "3: two"]

@@ -3,7 +3,15 @@
 GatewayError
 ├── InvalidRequestError      the client's document cannot be used
 │   ├── BodyTooLargeError
-│   └── BodyTimeoutError
+│   ├── BodyTimeoutError
+│   └── IdempotencyConflictError  the same Idempotency-Key came with another request
+├── UnauthorizedError        no credential, or one that is wrong, expired or revoked
+├── ForbiddenError           the credential does not allow this
+├── NotFoundError            there is nothing of this name
+├── LimitExceededError       a rate or concurrency limit of the caller is used up
+│   └── BudgetExceededError      a daily or monthly budget is used up
+├── LimiterUnavailableError  limits cannot be checked, and the policy says deny
+├── OverloadedError          too much to do: the queue is full, or waited in for too long
 ├── ModelNotFoundError       no route for the model
 ├── NotReadyError            no policy has been loaded yet
 ├── NoEndpointError          the model's services are all not ready
@@ -35,6 +43,13 @@ class ErrorCode(StrEnum):
     HEADERS_TOO_LARGE = "headers_too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    UNAUTHORIZED = "invalid_api_key"
+    FORBIDDEN = "permission_denied"
+    LIMIT_EXCEEDED = "rate_limit_exceeded"
+    BUDGET_EXCEEDED = "insufficient_quota"
+    LIMITER_UNAVAILABLE = "limiter_unavailable"
+    OVERLOADED = "overloaded"
     MODEL_NOT_FOUND = "model_not_found"
     NOT_READY = "not_ready"
     NO_ENDPOINT = "no_endpoint"
@@ -82,6 +97,55 @@ class BodyTimeoutError(InvalidRequestError):
     """The body did not arrive in time."""
 
     code = ErrorCode.BODY_TIMEOUT
+
+
+class IdempotencyConflictError(InvalidRequestError):
+    """The same Idempotency-Key came with another request, or its answer was not kept."""
+
+    code = ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+class UnauthorizedError(GatewayError):
+    """No credential, or one that is wrong, expired or revoked; the message never says which of these."""
+
+    code = ErrorCode.UNAUTHORIZED
+
+
+class ForbiddenError(GatewayError):
+    """The credential does not allow this."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class NotFoundError(GatewayError):
+    """There is nothing of this name."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class LimitExceededError(GatewayError):
+    """A rate or concurrency limit of the caller is used up. `headers` are the answer's `x-ratelimit-*`."""
+
+    code = ErrorCode.LIMIT_EXCEEDED
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class BudgetExceededError(LimitExceededError):
+    """A daily or monthly budget is used up."""
+
+    code = ErrorCode.BUDGET_EXCEEDED
+
+
+class LimiterUnavailableError(GatewayError):
+    """Limits cannot be checked, and the policy says deny."""
+
+    code = ErrorCode.LIMITER_UNAVAILABLE
+
+
+class OverloadedError(GatewayError):
+    """Too much to do: the queue is full, or the request waited in it for too long."""
+
+    code = ErrorCode.OVERLOADED
 
 
 class ModelNotFoundError(GatewayError):
@@ -139,9 +203,10 @@ class UpstreamStatusError(UpstreamError):
 
 
 class UpstreamOverloadedError(UpstreamError):
-    """The engine says that it has too much to do (429 or 503)."""
+    """The engine says that it has too much to do (429 or 503). `asked_seconds` is its own Retry-After."""
 
     code = ErrorCode.UPSTREAM_OVERLOADED
+    asked_seconds: int | None = None
 
 
 class StaleConnectionError(UpstreamError):

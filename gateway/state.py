@@ -8,6 +8,7 @@ from typing import TypedDict, cast
 from starlette.requests import Request
 
 from gateway.api.hot import HotPath
+from gateway.auth.authenticator import Authenticator
 from gateway.policy_store import PolicyStore
 from gateway.telemetry.metrics import GatewayMetrics
 
@@ -17,6 +18,7 @@ class Gateway:
     """The parts of a running gateway."""
 
     store: PolicyStore
+    authenticator: Authenticator
     hot: HotPath
     metrics: GatewayMetrics
 

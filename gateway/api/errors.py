@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import ErrorCode, GatewayError
+from gateway.errors import ErrorCode, GatewayError, LimitExceededError
 
 STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.INVALID_REQUEST: 400,
@@ -17,6 +17,13 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.HEADERS_TOO_LARGE: 431,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.IDEMPOTENCY_CONFLICT: 422,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.LIMIT_EXCEEDED: 429,
+    ErrorCode.BUDGET_EXCEEDED: 429,
+    ErrorCode.LIMITER_UNAVAILABLE: 503,
+    ErrorCode.OVERLOADED: 529,  # the gateway's own shedding; 429 is the caller's limit, 503 an engine that is not there
     ErrorCode.MODEL_NOT_FOUND: 404,
     ErrorCode.NOT_READY: 503,
     ErrorCode.NO_ENDPOINT: 503,
@@ -58,6 +65,8 @@ def render(error: GatewayError) -> HttpError:
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+    if isinstance(error, LimitExceededError):
+        headers.extend(error.headers)
     return HttpError(status, tuple(headers), error_body(error.code, error.message, status=status, param=error.param))
 
 

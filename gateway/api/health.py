@@ -18,11 +18,15 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether requests can be answered; `reasons` also names what is wrong while they can."""
+    """Whether requests can be answered; `reasons` also names what is wrong while they can.
+
+    `unapplied` names routing rules that are passed over, or targets left out, because they have no route.
+    """
 
     ready: bool
     reasons: tuple[str, ...]
     revision: str | None
+    unapplied: tuple[str, ...]
 
 
 @router.get("/health/live")
@@ -34,10 +38,17 @@ async def live() -> Live:
 @router.get("/health/ready", responses={503: {"model": Ready}})
 async def ready(request: Request, response: Response) -> Ready:
     """Answer 200 while there is a policy to answer by and the process is not shutting down, else 503."""
-    readiness = gateway_of(request).store.readiness
-    if not readiness.ready:
+    gateway = gateway_of(request)
+    readiness, authenticator = gateway.store.readiness, gateway.authenticator
+    is_ready = readiness.ready and authenticator.ready
+    if not is_ready:
         response.status_code = 503
-    return Ready(ready=readiness.ready, reasons=readiness.reasons, revision=readiness.revision)
+    return Ready(
+        ready=is_ready,
+        reasons=readiness.reasons + authenticator.reasons,
+        revision=readiness.revision,
+        unapplied=readiness.unapplied,
+    )
 
 
 @router.get("/metrics", response_class=Response)

@@ -1,193 +1,216 @@
-"""The hot path: one request from arrival to observation, as plain ASGI.
+"""The hot path: one request from arrival to observation.
 
-accept → parse once → route → forward → relay → observe. Nothing has gone to the client before an engine has answered in
-full, or with the first event of a stream; so until then every failure becomes a proper error with its own status. After
-that a stream ends with an error event.
+accept → authenticate → read and parse once → route → reserve limits → forward → relay → settle → observe. Nothing has
+gone to the client before an engine has answered in full, or with the first event of a stream; so until then every
+failure becomes a proper error with its own status, or another try. After that a stream ends with an error event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+import time
+from dataclasses import dataclass
+from typing import Final
 
 from gateway.api.call import Call, Recorder
-from gateway.api.errors import render
+from gateway.api.forward import Forwarder
 from gateway.api.intake import (
-    Receive,
-    RequestHead,
-    Scope,
-    Send,
+    IDEMPOTENCY_KEY,
+    TRACE_PARENT,
+    TRACE_STATE,
     address_of,
     model_of,
     new_request_id,
     parse_document,
-    read_body,
     read_head,
+    request_id_of,
     user_of,
 )
-from gateway.api.relay import relay_stream, relay_whole, send_whole
+from gateway.api.relay import send_whole
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.credential import API_KEY, AUTHORIZATION
+from gateway.beside.idempotency import Entry, Idempotency, fingerprint_of, key_of
+from gateway.beside.shadow import Shadows
 from gateway.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     ClientGoneError,
     GatewayError,
     InternalError,
-    ModelNotFoundError,
-    NoEndpointError,
     NotReadyError,
-    UpstreamError,
 )
+from gateway.exchange import AnswerCopy, Exchange
+from gateway.limits.limiter import Limiter
 from gateway.policy_store import PolicyStore
-from gateway.routing.snapshot import Choice, ModelRoute, Snapshot, Target
-from gateway.telemetry.logging import LogThrottle
+from gateway.resilience.deadline import timeout_of
+from gateway.routing.request import RouteRequest
+from gateway.routing.snapshot import Snapshot
 from gateway.telemetry.metrics import GatewayMetrics
-from gateway.upstream.connection import Connection
-from gateway.upstream.pool import UpstreamPool
+from gateway.telemetry.tracing import Trace
+from serving.contracts.gateway_policy import GatewayPolicyBody
 from serving.contracts.observation import Outcome
 
+_NO_HEADERS: Final[frozenset[bytes]] = frozenset()
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What requests pass through, in this order."""
+
+    store: PolicyStore
+    authenticator: Authenticator
+    idempotency: Idempotency
+    limiter: Limiter
+    forwarder: Forwarder
+    shadows: Shadows
+    recorder: Recorder
 
 
 class HotPath:
     """Answers the paths that are passed to engines.
 
     Args:
-        store: Where the current snapshot is.
-        pool: Connections to engines.
-        recorder: Where calls that have ended go.
-        metrics: Counters of failures.
-        tasks: Owner of the tasks that wait for clients' disconnects.
-        max_event_bytes: Largest event of a stream.
+        stages: What requests pass through.
+        metrics: Where refusals are counted.
     """
 
-    def __init__(
-        self,
-        store: PolicyStore,
-        pool: UpstreamPool,
-        recorder: Recorder,
-        metrics: GatewayMetrics,
-        *,
-        tasks: asyncio.TaskGroup,
-        max_event_bytes: int,
-    ) -> None:
-        self._store = store
-        self._pool = pool
-        self._recorder = recorder
+    def __init__(self, stages: Stages, metrics: GatewayMetrics) -> None:
+        self._stages = stages
+        self._store = stages.store
         self._metrics = metrics
-        self._tasks = tasks
-        self._max_event_bytes = max_event_bytes
-        self._throttle = LogThrottle(log)
         self.in_flight = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Answer one request; a fault of ours becomes a 500 and a log line, and is counted."""
-        call = Call(address_of(scope.get("client")))
+        call = Call(address_of(exchange.client), exchange.path)
         self.in_flight += 1
         try:
-            await self._answer(call, scope, receive, send)
+            await self._answer(call, exchange)
         except GatewayError as exc:
-            await self._refuse(call, exc, send)
+            self._refuse(call, exc, exchange)
         except asyncio.CancelledError:
             call.status, call.outcome = (call.status or 503), Outcome.REJECTED  # the time for shutting down is over
             raise
         except Exception:
             log.exception("request failed", extra={"fields": {"request_id": call.request_id.decode()}})
-            await self._refuse(call, InternalError("the gateway failed; its log has the request id"), send)
+            self._refuse(call, InternalError("the gateway failed; its log has the request id"), exchange)
         finally:
             self.in_flight -= 1
-            self._recorder.record(call)
+            self._stages.recorder.record(call)
 
-    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        head = read_head(scope)
-        call.request_id = head.request_id
+    async def _answer(self, call: Call, exchange: Exchange) -> None:
         snapshot = self._store.snapshot
+        head = read_head(exchange.headers, snapshot.router.headers if snapshot is not None else _NO_HEADERS)
+        call.identified(
+            request_id_of(head),
+            Trace(
+                head.get(TRACE_PARENT),
+                head.get(TRACE_STATE),
+                snapshot.policy.tracing.sample_fraction if snapshot is not None else 0.0,
+            ),
+        )
         if snapshot is None:
             raise NotReadyError("expected a policy; none has been loaded yet: try again later", retry_after_seconds=1)
-        body = await read_body(receive, head, snapshot.policy.request_limits)
-        document = parse_document(body, snapshot.policy.request_limits)
-        call.user = user_of(head, document, scope.get("client"))
-        call.route = route = _route(snapshot, model_of(document))
-        call.target = target = self._choose(route, call.user)
-        request = _request(target, scope["path"], head, body)
+        policy, authenticator = snapshot.policy, self._stages.authenticator
+        credentials = head.get(AUTHORIZATION), head.get(API_KEY)
+        principal = authenticator.identify(policy, *credentials)
+        if principal is None:
+            principal = await authenticator.identify_slowly(policy, *credentials)
+        call.principal = principal
+        seconds = timeout_of(head)
+        call.deadline = call.begun + seconds if seconds is not None else math.inf
 
-        connection = await self._pool.exchange(target.origin, request, snapshot.policy.timeouts, self._watcher(receive))
+        body = await exchange.read_body(policy.request_limits)
+        call.asked = time.monotonic()
+        document = parse_document(body, policy.request_limits)
+        call.features = call.format.features(document)
+        call.user = principal.user or user_of(head, document, exchange.client)
+        call.asked_model = model_of(document)
+        request = RouteRequest(call.asked_model, principal, call.user, head, document, len(body))
+        given = head.get(IDEMPOTENCY_KEY)
+        if given is None:
+            await self._serve(call, exchange, snapshot, request, body)
+        else:
+            await self._serve_once(given, call, exchange, snapshot, request, body)
+
+    async def _serve(
+        self, call: Call, exchange: Exchange, snapshot: Snapshot, request: RouteRequest, body: bytes
+    ) -> None:
+        """Route, reserve, forward and settle."""
+        call.decision = decision = snapshot.router.decide(request)
+        call.route = route = decision.route
+        policy, limiter = snapshot.policy, self._stages.limiter
+        limiter.use(policy.limits)
+        shadow = self._stages.shadows.wanted(route, request)
+        if shadow is not None and exchange.copy is None:
+            exchange.copy = AnswerCopy(shadow.max_answer_bytes)
+        features = call.features
+        most = features.max_tokens * features.choices if features.max_tokens is not None else None
+        call.reservation = reservation = await limiter.reserve(
+            limiter.plan(call.principal, call.user, route), len(body), most
+        )
+        call.add_headers(reservation.headers)
         try:
-            if connection.status == 200 and connection.streaming:
-                failure = await relay_stream(call, connection, send, self._max_event_bytes)
-                if failure is not None:
-                    self._note_failure(call, failure)
-            else:
-                await relay_whole(call, connection, send)
+            await self._stages.forwarder.forward(call, exchange, body, policy)
         finally:
-            self._pool.release(connection)
+            self._settle(call)
+        if shadow is not None and exchange.copy is not None:
+            shadow.offer(snapshot, call, exchange.path, body, exchange.copy)
 
-    def _choose(self, route: ModelRoute, user: bytes) -> Target:
-        choice: Choice | None = route.choose(user)
-        if choice is None:
-            raise NoEndpointError(
-                f"expected a ready service for the model {route.model!r}; there is none: try again later",
-                retry_after_seconds=1,
-            )
-        if choice.displaced is not None:
-            self._metrics.diverted(route.model, choice.displaced.side)
-        return choice.target
+    def _settle(self, call: Call) -> None:
+        """Bill what was used: all of an answer, what a stream brought until it broke, nothing for none."""
+        assert call.reservation is not None
+        call.metered()
+        usage = call.usage
+        prompt = usage.prompt_tokens if usage is not None else None
+        output = usage.output_tokens if usage is not None else None
+        if call.outcome is Outcome.ENGINE_REFUSED:
+            prompt = output = 0
+        elif call.streamed and call.meter is not None and not call.meter.done:
+            output = output or 0
+        self._stages.limiter.settle(call.reservation, prompt, output, failed=not call.started)
 
-    def _watcher(self, receive: Receive) -> Callable[[Connection], None]:
-        """Return what the pool calls for an exchange that lasts: from then on a disconnect ends it."""
+    async def _serve_once(
+        self,
+        given: bytes,
+        call: Call,
+        exchange: Exchange,
+        snapshot: Snapshot,
+        request: RouteRequest,
+        body: bytes,
+    ) -> None:
+        """Serve a request with an idempotency key, or repeat the answer that the key has."""
+        policy: GatewayPolicyBody = snapshot.policy
+        key = key_of(f"{call.principal.tenant}\0{call.principal.key_id or call.user!r}", given)
+        fingerprint = fingerprint_of(exchange.path, body)
+        kept = await self._stages.idempotency.claim(key, fingerprint, policy.timeouts.total_seconds)
+        if kept is not None:
+            self._repeat(call, exchange, kept)
+            return
+        exchange.copy = AnswerCopy(policy.idempotency.max_answer_bytes)
+        copy = exchange.copy
+        try:
+            await self._serve(call, exchange, snapshot, request, body)
+        finally:
+            await self._stages.idempotency.finish(key, fingerprint, copy, policy.idempotency.keep_seconds)
 
-        async def wait(connection: Connection, exchange: int) -> None:
-            try:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-            except Exception:
-                log.exception("a client's disconnect cannot be noticed")
-                return
-            if connection.running and connection.exchanges == exchange:
-                connection.fail(ClientGoneError("the client closed its connection"))
+    def _repeat(self, call: Call, exchange: Exchange, kept: Entry) -> None:
+        call.add_headers(((b"idempotency-replayed", b"true"),))
+        send_whole(call, exchange, kept.status, b"content-type: %b\r\n" % kept.content_type, kept.body)
 
-        def watch(connection: Connection) -> None:
-            self._tasks.create_task(wait(connection, connection.exchanges))
-
-        return watch
-
-    def _note_failure(self, call: Call, error: GatewayError) -> None:
-        call.failed(error)
-        if isinstance(error, UpstreamError) and call.target is not None:
-            self._metrics.upstream_failed(call.target.service, error.code)
-            fields = {
-                "request_id": call.request_id.decode(),
-                "service": call.target.service,
-                "code": error.code,
-                "reason": error.message,
-            }
-            self._throttle.warning("engine failed", fields)
-
-    async def _refuse(self, call: Call, error: GatewayError, send: Send) -> None:
+    def _refuse(self, call: Call, error: GatewayError, exchange: Exchange) -> None:
         if not call.request_id:
-            call.request_id = new_request_id()
-        self._note_failure(call, error)
+            call.identified(new_request_id(), Trace(None, None, 0.0))
+        self._stages.recorder.failed(call, error)
         if call.started or isinstance(error, ClientGoneError):
             return  # nobody is there, or the server closes what cannot be completed
-        answer = render(error)
-        headers = list(answer.headers)
+        self._metrics.refused(error.code)
+        answer = call.format.render(error)
         if isinstance(error, BodyTooLargeError | BodyTimeoutError):
-            headers.append((b"connection", b"close"))  # what is left of the body is not waited for
-        await send_whole(call, send, answer.status, headers, answer.body)
-
-
-def _route(snapshot: Snapshot, model: str) -> ModelRoute:
-    route = snapshot.routes.get(model)
-    if route is None:
-        raise ModelNotFoundError(f"expected a model that is served, see /v1/models; got {model[:100]!r}", param="model")
-    return route
-
-
-def _request(target: Target, path: str, head: RequestHead, body: bytes) -> bytes:
-    return b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
-        target.heads[path],
-        head.request_id,
-        head.trace,
-        len(body),
-        body,
-    )
+            exchange.keep_alive = False  # what is left of the body is not waited for
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in answer.headers])
+        send_whole(call, exchange, answer.status, lines, answer.body)

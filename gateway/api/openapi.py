@@ -10,9 +10,11 @@ _SUMMARIES: Final = {
     "/v1/chat/completions": "Answer a conversation",
     "/v1/completions": "Complete a text",
     "/v1/embeddings": "Embed texts",
+    "/v1/responses": "Answer a conversation (OpenAI's responses)",
+    "/v1/messages": "Answer a conversation (Anthropic's messages)",
 }
 
-_ERROR: Final[dict[str, Any]] = {
+_OPENAI_ERROR: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -29,6 +31,19 @@ _ERROR: Final[dict[str, Any]] = {
     },
 }
 
+_ANTHROPIC_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+}
+
 
 def hot_paths() -> dict[str, Any]:
     """Return OpenAPI path items of the paths that are passed to engines."""
@@ -39,8 +54,9 @@ def _operation(path: str, summary: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if path != "/v1/embeddings":
         answer["text/event-stream"] = {"schema": {"type": "string"}}
+    error = _ANTHROPIC_ERROR if path == "/v1/messages" else _OPENAI_ERROR
     errors = {
-        str(status): {"description": "Error", "content": {"application/json": {"schema": _ERROR}}}
+        str(status): {"description": "Error", "content": {"application/json": {"schema": error}}}
         for status in sorted({*STATUS.values(), 415, 422} - {431, 499})
     }
     return {

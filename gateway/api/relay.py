@@ -6,8 +6,6 @@ import time
 from typing import Final
 
 from gateway.api.call import Call
-from gateway.api.errors import error_body, sse_event
-from gateway.api.intake import Send
 from gateway.errors import (
     UpstreamError,
     UpstreamOverloadedError,
@@ -15,18 +13,26 @@ from gateway.errors import (
     UpstreamResetError,
     UpstreamStatusError,
 )
+from gateway.exchange import Exchange
 from gateway.upstream.connection import Connection
-from gateway.upstream.sse import EventFramer, StreamMeter
+from gateway.upstream.sse import EventFramer
 from serving.contracts.observation import Outcome
 
 _JSON: Final = b"application/json"
+_JSON_HEADER: Final = b"content-type: application/json\r\n"
+_STREAM_HEADERS: Final = (
+    b"content-type: %b\r\n"
+    b"cache-control: no-cache\r\n"
+    b"x-accel-buffering: no\r\n"  # nginx and its kind must not hold events back
+    b"%b"
+)
 _REFUSALS: Final = frozenset({400, 413, 415, 422})
 """Statuses by which an engine says that the request is at fault; any other error status is the engine's own fault."""
 
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
 
 
-async def relay_whole(call: Call, connection: Connection, send: Send) -> None:
+async def relay_whole(call: Call, connection: Connection, exchange: Exchange) -> None:
     """Pass on an answer that is not a stream; it has arrived in full.
 
     Raises:
@@ -41,24 +47,31 @@ async def relay_whole(call: Call, connection: Connection, send: Send) -> None:
         call.answered(body)
     elif status in _REFUSALS:
         call.outcome = Outcome.ENGINE_REFUSED
-        if not is_json:
-            body = error_body("invalid_request", "the engine refused the request and gave no reason", status=status)
+        if is_json:
+            body = call.format.refusal(body, status)
+        else:
+            reason = "the engine refused the request and gave no reason"
+            body = call.format.error_body("invalid_request", reason, status=status)
     else:
         raise _status_error(status, connection.headers)
-    await send_whole(call, send, status, [(b"content-type", _JSON)], body)
+    send_whole(call, exchange, status, _JSON_HEADER, body)
 
 
 def _status_error(status: int, headers: list[tuple[bytes, bytes]]) -> UpstreamError:
     if status in {429, 503}:
-        given = next((value for name, value in headers if name == b"retry-after" and value.isdigit()), b"1")
-        return UpstreamOverloadedError(
-            f"the engine has too much to do (status {status}): try again later",
-            retry_after_seconds=min(int(given[:6]), _MAX_RETRY_AFTER_SECONDS),
+        given = next((value for name, value in headers if name == b"retry-after" and value.isdigit()), None)
+        asked = min(int(given[:6]), _MAX_RETRY_AFTER_SECONDS) if given is not None else None
+        error = UpstreamOverloadedError(
+            f"the engine has too much to do (status {status}): try again later", retry_after_seconds=asked or 1
         )
+        error.asked_seconds = asked
+        return error
     return UpstreamStatusError(f"expected the engine to answer; it failed with status {status}")
 
 
-async def relay_stream(call: Call, connection: Connection, send: Send, max_event_bytes: int) -> UpstreamError | None:
+async def relay_stream(
+    call: Call, connection: Connection, exchange: Exchange, max_event_bytes: int
+) -> UpstreamError | None:
     """Pass on a stream, whole events only, as they come.
 
     Returns:
@@ -68,7 +81,7 @@ async def relay_stream(call: Call, connection: Connection, send: Send, max_event
         UpstreamError: It failed before its first event; nothing has been sent.
     """
     framer = EventFramer(max_event_bytes)
-    call.meter = meter = StreamMeter()
+    call.meter = meter = call.format.meter()
     call.streamed = True
     try:
         while data := await connection.read():
@@ -76,42 +89,34 @@ async def relay_stream(call: Call, connection: Connection, send: Send, max_event
             if not events:
                 continue
             meter.count(events, time.monotonic())
-            if not call.started:
-                await _start_stream(call, connection.content_type, send)
-            await send({"type": "http.response.body", "body": events, "more_body": True})
+            if call.started:
+                await exchange.send(events)
+            else:
+                _start_stream(call, connection.content_type, exchange, events)
         rest = framer.rest()
         meter.count(rest, time.monotonic())
         meter.settle()
-        if not (meter.done or connection.framed):
-            raise UpstreamResetError("expected the stream to end with [DONE]; the engine closed the connection")
+        if not (meter.done or meter.failed or connection.framed):
+            raise UpstreamResetError("expected the stream's mark of its end; the engine closed the connection")
     except UpstreamError as exc:
         if not call.started:
             raise
-        await send({"type": "http.response.body", "body": sse_event(exc), "more_body": False})
+        exchange.end(call.format.error_event(exc, meter))
         return exc
     if not call.started:
-        await _start_stream(call, connection.content_type, send)
-    await send({"type": "http.response.body", "body": rest, "more_body": False})
+        _start_stream(call, connection.content_type, exchange, b"")
+    exchange.end(rest)
     return UpstreamStatusError("the engine reported an error in its stream") if meter.failed else None
 
 
-async def send_whole(call: Call, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Send an answer of known length; `headers` are those besides length and request id."""
+def send_whole(call: Call, exchange: Exchange, status: int, headers: bytes, body: bytes) -> None:
+    """Send an answer of known length; `headers` are lines besides those of exchange and call."""
     call.status = status
     call.started = True
-    headers.append((b"content-length", b"%d" % len(body)))
-    headers.append((b"x-request-id", call.request_id))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    exchange.answer(status, headers + call.headers, body)
 
 
-async def _start_stream(call: Call, content_type: bytes, send: Send) -> None:
+def _start_stream(call: Call, content_type: bytes, exchange: Exchange, events: bytes) -> None:
     call.status = 200
     call.started = True
-    headers = [
-        (b"content-type", content_type),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # nginx and its kind must not hold events back
-        (b"x-request-id", call.request_id),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    exchange.start(200, _STREAM_HEADERS % (content_type, call.headers), events)

@@ -1,129 +1,131 @@
 """Snapshot: everything that requests are answered by, as one value that is replaced whole.
 
-Built from the policy documents and from where services answer; pure data and pure functions, safe to share.
+Pure data; `gateway.routing.builder` makes it from the policy documents and from where services answer. Only the states
+of endpoints, to which targets refer, live longer than a snapshot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gateway.policy_config import PolicyDocuments
-from gateway.routing.split import pick, seed_of
+from gateway.resilience.endpoint import EndpointState
 from gateway.upstream.origin import Origin
-from serving.contracts.endpoints import EndpointDirectory
+from serving.contracts.endpoints import ServiceEndpoint
 from serving.contracts.gateway_policy import GatewayPolicyBody
 from serving.contracts.observation import Side
-from serving.contracts.route import Route, RouteEndpoint
+from serving.contracts.route import Price, Route
+from serving.contracts.routing_rules import StickyBy
 
-HOT_PATHS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+if TYPE_CHECKING:
+    from gateway.routing.rules import Router
+
+HOT_PATHS: Final = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+)
 """Paths that are passed to engines."""
 
 
-@dataclass(frozen=True, slots=True)
+class Heads(dict[str, bytes]):
+    """The start of a request to one origin, by path; made when it is first needed."""
+
+    __slots__ = ("_authority",)
+
+    def __init__(self, authority: str) -> None:
+        super().__init__()
+        self._authority = authority
+
+    def __missing__(self, path: str) -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-type: application/json\r\n".encode()
+        self[path] = head
+        return head
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """One side of a model. `heads` holds, by path, the start of a request to it."""
+    """One endpoint: an address of a side's service, for one model.
+
+    Attributes:
+        service: The service's name.
+        side: The side that it is of.
+        ready: Whether the service is listed as ready.
+        origin: Where it answers.
+        heads: The start of a request to it, by path.
+        model: The name by which the upstream knows the model.
+        model_name: The same as JSON, for `replace_model`.
+        external: Whether it is a provider's model, through the adapter.
+        state: What is known of the endpoint besides; outlives the snapshot.
+    """
+
+    service: str
+    side: Side
+    ready: bool
+    origin: Origin
+    heads: Heads
+    model: str
+    model_name: bytes
+    external: bool
+    state: EndpointState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteSide:
+    """One side of a model: a service and its replicas. `listed` is what they were built from."""
 
     service: str
     side: Side
     weight: float
     seed: bytes
     ready: bool
-    origin: Origin
-    heads: Mapping[str, bytes]
+    targets: tuple[Target, ...]
+    listed: ServiceEndpoint | None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Where a request goes. `displaced` is the user's own side when that one is not ready."""
-
-    target: Target
-    displaced: Target | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelRoute:
     """One model's sides. `weighted` has those with a weight above 0, `live` the ready ones of them."""
 
     model: str
     release_id: str | None
-    weighted: tuple[Target, ...]
-    live: tuple[Target, ...] = field(init=False)
-    only: Choice | None = field(init=False)
+    sticky_by: StickyBy
+    fallbacks: tuple[str, ...]
+    document: Route
+    weighted: tuple[RouteSide, ...]
+    live: tuple[RouteSide, ...] = field(init=False)
+    stable: RouteSide | None = field(init=False)
+    only: Target | None = field(init=False)
+    """The single endpoint, ready or not, of a model that has but one."""
 
     def __post_init__(self) -> None:
-        live = tuple(target for target in self.weighted if target.ready)
-        object.__setattr__(self, "live", live)
-        alone = len(self.weighted) == 1 and len(live) == 1
-        object.__setattr__(self, "only", Choice(live[0]) if alone else None)
+        weighted = self.weighted
+        object.__setattr__(self, "live", tuple(side for side in weighted if side.ready))
+        object.__setattr__(self, "stable", next((side for side in weighted if side.side is Side.STABLE), None))
+        alone = len(weighted) == 1 and len(weighted[0].targets) == 1
+        object.__setattr__(self, "only", weighted[0].targets[0] if alone else None)
 
-    def choose(self, user: bytes) -> Choice | None:
-        """Return the user's side, or the next best one that is ready; None when none is."""
-        if self.only is not None:
-            return self.only
-        if not self.live:
-            return None
-        own = pick(user, self.weighted)
-        if own.ready:
-            return Choice(own)
-        return Choice(pick(user, self.live), displaced=own)
+    @property
+    def price(self) -> Price | None:
+        """What its tokens cost; None for free."""
+        return self.document.spec.price
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """What all requests that arrive at one moment are answered by."""
 
     revision: str | None
     policy: GatewayPolicyBody
     routes: Mapping[str, ModelRoute]
+    router: Router
+    absent: tuple[str, ...]
+    """One sentence for each service with a weight that is not ready."""
 
     @property
-    def absent(self) -> tuple[str, ...]:
-        """One sentence for each service with a weight that is not ready."""
-        return tuple(
-            f"model {route.model}: service {target.service} ({target.side}) is not ready"
-            for route in self.routes.values()
-            for target in route.weighted
-            if not target.ready
-        )
-
-
-def build_snapshot(documents: PolicyDocuments, endpoints: EndpointDirectory | None) -> Snapshot:
-    """Join documents and endpoints.
-
-    Args:
-        documents: Policy and routes, already checked.
-        endpoints: Where services answer; None when the policy's template makes addresses and all count as ready.
-    """
-    template = documents.policy.spec.service_url_template
-    routes = {
-        route.spec.model: ModelRoute(
-            route.spec.model,
-            route.spec.release_id,
-            tuple(
-                _target(route, endpoint, template, endpoints)
-                for endpoint in route.spec.endpoints
-                if endpoint.weight_percent > 0
-            ),
-        )
-        for route in documents.routes
-    }
-    return Snapshot(documents.revision, documents.policy.spec, routes)
-
-
-def _target(route: Route, endpoint: RouteEndpoint, template: str, endpoints: EndpointDirectory | None) -> Target:
-    if endpoints is None:
-        url, ready = template.replace("{service}", endpoint.service), True
-    else:
-        listed = endpoints.root.get(endpoint.service)
-        url, ready = (listed.url, listed.ready) if listed else ("http://not-listed.invalid", False)
-    origin = Origin.of(url)
-    # The release is part of the seed, so that each release meets other users first; it changes only while one side has
-    # all the weight, when nobody can move.
-    seed = seed_of(route.spec.model, route.spec.release_id or "", endpoint.side)
-    heads = {
-        path: f"POST {path} HTTP/1.1\r\nhost: {origin}\r\ncontent-type: application/json\r\n".encode()
-        for path in HOT_PATHS
-    }
-    return Target(endpoint.service, endpoint.side, float(endpoint.weight_percent), seed, ready, origin, heads)
+    def unapplied(self) -> tuple[str, ...]:
+        """One sentence for each rule that cannot take effect."""
+        return self.router.unapplied

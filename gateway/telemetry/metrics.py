@@ -1,36 +1,38 @@
-"""Prometheus metrics of one process. Children are looked up once a label set and kept: a hot path pays a dictionary."""
+"""Prometheus metrics of one process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from gateway.telemetry.request_stats import RequestStats
 from serving.contracts import metric_names as names
-
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""From a mock engine's answer to a long generation."""
 
 NO_SIDE: Final = "none"
 NO_MODEL: Final = "unknown"
 """Label of requests for models that have no route: what clients type never becomes a label."""
 
 
+class SpoolCounters(NamedTuple):
+    """What a spool counts."""
+
+    written: Counter
+    dropped: Counter
+    write_failures: Counter
+
+
 class GatewayMetrics:
-    """All metrics, in a registry of their own."""
+    """All metrics, in a registry of their own; `answered` counts a request that has ended (`RequestStats.add`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         on = self.registry
         sides = ("model", "side")
-        self._requests = Counter(names.GATEWAY_REQUESTS, "Requests answered", (*sides, "status_class"), registry=on)
-        self._duration = Histogram(
-            names.GATEWAY_REQUEST_DURATION, "Whole request", sides, buckets=_SECONDS, registry=on
-        )
-        self._ttft = Histogram(
-            names.GATEWAY_TIME_TO_FIRST_TOKEN, "First content of a stream", sides, buckets=_SECONDS, registry=on
-        )
+        requests = RequestStats()
+        on.register(requests)
+        self.answered = requests.add
         self._in_flight = Gauge(names.GATEWAY_REQUESTS_IN_FLIGHT, "Requests under way", registry=on)
         self._snapshot = Gauge(names.GATEWAY_SNAPSHOT_INFO, "Revision answered by", ("revision",), registry=on)
         self._reloads = Counter(names.GATEWAY_RELOADS, "Snapshots put in place", registry=on)
@@ -40,35 +42,66 @@ class GatewayMetrics:
         self.stale_retries = Counter(
             names.GATEWAY_UPSTREAM_STALE_RETRIES, "Sent again on a fresh connection", registry=on
         )
-        self.observations_written = Counter(names.GATEWAY_OBSERVATIONS_WRITTEN, "Observations on disk", registry=on)
-        self.observations_dropped = Counter(names.GATEWAY_OBSERVATIONS_DROPPED, "Observations lost", registry=on)
-        self.spool_write_failures = Counter(names.GATEWAY_SPOOL_WRITE_FAILURES, "Batches not written", registry=on)
-        self._spool_queued = Gauge(names.GATEWAY_SPOOL_QUEUED, "Observations waiting", registry=on)
+        spool = ("spool",)
+        self._spool_written = Counter(names.GATEWAY_SPOOL_WRITTEN, "Lines on disk", spool, registry=on)
+        self._spool_dropped = Counter(names.GATEWAY_SPOOL_DROPPED, "Lines lost", spool, registry=on)
+        self._spool_failures = Counter(names.GATEWAY_SPOOL_WRITE_FAILURES, "Batches not written", spool, registry=on)
+        self._spool_queued = Gauge(names.GATEWAY_SPOOL_QUEUED, "Lines waiting", spool, registry=on)
+        self._refusals = Counter(names.GATEWAY_REFUSALS, "Requests answered with an error", ("code",), registry=on)
+        self._retries = Counter(names.GATEWAY_RETRIES, "Second and later tries", ("model",), registry=on)
+        self._shadows = Counter(names.GATEWAY_SHADOWS, "Copies of requests", ("model", "outcome"), registry=on)
+        self._idempotent = Counter(
+            names.GATEWAY_IDEMPOTENT, "Requests with an idempotency key", ("outcome",), registry=on
+        )
+        self._limit_denials = Counter(
+            names.GATEWAY_LIMIT_DENIALS, "Requests refused by a limit", ("rule", "limit"), registry=on
+        )
+        self._limited_without_redis = Counter(
+            names.GATEWAY_LIMITED_WITHOUT_REDIS, "Requests decided without Redis", ("policy",), registry=on
+        )
+        self.limits_redis_failures = Counter(
+            names.GATEWAY_LIMITS_REDIS_FAILURES, "Uses of Redis for limits that failed", registry=on
+        )
+        self.limits_begun_anew = Counter(
+            names.GATEWAY_LIMITS_BEGUN_ANEW, "Reservations that Redis had lost", registry=on
+        )
+        self.limits_unsettled = Counter(names.GATEWAY_LIMITS_UNSETTLED, "Use that never reached Redis", registry=on)
+        self._keys = Gauge(names.GATEWAY_KEYS, "API keys known", registry=on)
+        self.key_refresh_failures = Counter(
+            names.GATEWAY_KEY_REFRESH_FAILURES, "Looks for changed API keys that failed", registry=on
+        )
+        self._auth_refusals = Counter(names.GATEWAY_AUTH_REFUSALS, "Credentials refused", ("reason",), registry=on)
+        self._jwks_fetches = Counter(names.GATEWAY_JWKS_FETCHES, "Issuers' keys fetched", ("outcome",), registry=on)
         for source in ("policy", "endpoints"):
             self.reload_failures(source)
         self._snapshot.labels("none").set(1)
-        self._request_children: dict[tuple[str, str, str], Counter] = {}
-        self._time_children: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
 
-    def watch(self, *, in_flight: Callable[[], float], spool_queued: Callable[[], float]) -> None:
-        """Let two gauges be read from their owners when somebody asks, rather than kept on every request."""
+    def watch_in_flight(self, in_flight: Callable[[], float]) -> None:
+        """Let the gauge be read from its owner when somebody asks, rather than kept on every request."""
         self._in_flight.set_function(in_flight)
-        self._spool_queued.set_function(spool_queued)
 
-    def answered(self, model: str, side: str, status_class: str, seconds: float, ttft_seconds: float | None) -> None:
-        """Count a request that has ended."""
-        requests = self._request_children.get((model, side, status_class))
-        if requests is None:
-            requests = self._requests.labels(model, side, status_class)
-            self._request_children[model, side, status_class] = requests
-        requests.inc()
-        times = self._time_children.get((model, side))
-        if times is None:
-            times = (self._duration.labels(model, side), self._ttft.labels(model, side))
-            self._time_children[model, side] = times
-        times[0].observe(seconds)
-        if ttft_seconds is not None:
-            times[1].observe(ttft_seconds)
+    def spool(self, name: str, queued: Callable[[], float]) -> SpoolCounters:
+        """Return the counters of one spool; how many lines are queued is read when somebody asks."""
+        self._spool_queued.labels(name).set_function(queued)
+        return SpoolCounters(
+            self._spool_written.labels(name), self._spool_dropped.labels(name), self._spool_failures.labels(name)
+        )
+
+    def refused(self, code: str) -> None:
+        """Count a request that was answered with an error."""
+        self._refusals.labels(code).inc()
+
+    def retried(self, model: str) -> None:
+        """Count a second or later try."""
+        self._retries.labels(model).inc()
+
+    def shadow(self, model: str, outcome: str) -> None:
+        """Count a copy of a request to a model."""
+        self._shadows.labels(model, outcome).inc()
+
+    def idempotent(self, outcome: str) -> None:
+        """Count a request with an idempotency key."""
+        self._idempotent.labels(outcome).inc()
 
     def reload_failures(self, source: str) -> Counter:
         """Return the counter of refused documents of one source."""
@@ -84,9 +117,29 @@ class GatewayMetrics:
         """Count a request whose own side was not ready."""
         self._diverted.labels(model, side).inc()
 
+    def limit_denied(self, rule: str, limit: str) -> None:
+        """Count a request that a limit refused."""
+        self._limit_denials.labels(rule, limit).inc()
+
+    def limited_without_redis(self, policy: str) -> None:
+        """Count a request that was decided while Redis did not answer."""
+        self._limited_without_redis.labels(policy).inc()
+
     def upstream_failed(self, service: str, kind: str) -> None:
         """Count a failed call."""
         self._upstream.labels(service, kind).inc()
+
+    def watch_keys(self, count: Callable[[], float]) -> None:
+        """Let the number of API keys be read when somebody asks."""
+        self._keys.set_function(count)
+
+    def auth_refused(self, reason: str) -> None:
+        """Count a refused credential."""
+        self._auth_refusals.labels(reason).inc()
+
+    def jwks_fetched(self, outcome: str) -> None:
+        """Count a request for an issuer's keys."""
+        self._jwks_fetches.labels(outcome).inc()
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

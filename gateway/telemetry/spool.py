@@ -1,4 +1,4 @@
-"""Observation spool: a bounded queue in memory, and append-only JSON-lines files that batches are written to.
+"""Spool: a bounded queue in memory, and append-only JSON-lines files that batches are written to.
 
 A request only appends to the queue. Batches are written and synced off the event loop, `flush_seconds` apart, so a
 `kill -9` loses what came in the last `flush_seconds` and the batch being written, nothing older. A file never holds
@@ -98,20 +98,24 @@ class SpoolFile:
 
 
 class Spool:
-    """Takes observations without ever making a request wait.
+    """Takes lines without ever making a request wait.
 
     Args:
+        name: What the lines are; a metric label.
         file: Where batches go.
         queue_bytes: Memory for what is not written yet; above it observations are dropped and counted.
         flush_seconds: Time between batches.
         metrics: Where written, dropped and failed are counted.
     """
 
-    def __init__(self, file: SpoolFile, *, queue_bytes: int, flush_seconds: float, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, name: str, file: SpoolFile, *, queue_bytes: int, flush_seconds: float, metrics: GatewayMetrics
+    ) -> None:
+        self._name = name
         self._file = file
         self._limit = queue_bytes
         self._flush_seconds = flush_seconds
-        self._metrics = metrics
+        self._counters = metrics.spool(name, lambda: self.queued)
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._batch: list[bytes] = []
@@ -119,13 +123,13 @@ class Spool:
 
     @property
     def queued(self) -> int:
-        """Observations that are not on disk yet."""
+        """Lines that are not on disk yet."""
         return len(self._queue) + len(self._batch)
 
     def put(self, line: bytes) -> None:
         """Queue one line (with its newline), or count it as dropped."""
         if self._queued_bytes + len(line) > self._limit:
-            self._metrics.observations_dropped.inc()
+            self._counters.dropped.inc()
             return
         self._queued_bytes += len(line)
         self._queue.append(line)
@@ -144,16 +148,16 @@ class Spool:
             try:
                 await anyio.to_thread.run_sync(self._file.append, b"".join(self._batch))
             except OSError:
-                self._metrics.spool_write_failures.inc()
+                self._counters.write_failures.inc()
                 if not self._failing:
-                    fields = {"queued": self.queued}
-                    log.exception("observations cannot be written; trying again", extra={"fields": fields})
+                    fields = {"spool": self._name, "queued": self.queued}
+                    log.exception("lines cannot be written; trying again", extra={"fields": fields})
                 self._failing = True
                 return False
             if self._failing:
-                log.warning("observations are written again", extra={"fields": {"queued": self.queued}})
+                log.warning("lines are written again", extra={"fields": {"spool": self._name}})
             self._failing = False
-            self._metrics.observations_written.inc(len(self._batch))
+            self._counters.written.inc(len(self._batch))
             self._queued_bytes -= sum(map(len, self._batch))
             self._batch = []
         return True
@@ -169,6 +173,6 @@ class Spool:
         """Write what is left, once, and close the file; what cannot be written is counted as dropped."""
         if not await self.flush():
             lost = self.queued
-            self._metrics.observations_dropped.inc(lost)
-            log.error("observations lost at shutdown", extra={"fields": {"lost": lost}})
+            self._counters.dropped.inc(lost)
+            log.error("lines lost at shutdown", extra={"fields": {"spool": self._name, "lost": lost}})
         self._file.close()

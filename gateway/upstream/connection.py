@@ -8,6 +8,7 @@ which `UpstreamPool` looks at. ADR 0002 says why this is written by hand and wha
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
@@ -45,8 +46,6 @@ class Connection(AnswerParser, asyncio.Protocol):
         "idle_since",
         "origin",
         "running",
-        "started",
-        "watch",
     )
 
     def __init__(
@@ -62,29 +61,31 @@ class Connection(AnswerParser, asyncio.Protocol):
         self.running = False
         self.exchanges = 0
         self.idle_since = 0.0
-        self.started = 0.0
-        self.watch: Callable[[Connection], None] | None = None
         self._between = 0.0
         self._loop = loop
         self._on_closed_idle = on_closed_idle
         self._waiter: asyncio.Future[None] | None = None
 
-    def start(self, request: bytes, timeouts: Timeouts, watch: Callable[[Connection], None] | None = None) -> None:
+    def start(
+        self,
+        request: bytes,
+        timeouts: Timeouts,
+        deadline: float = math.inf,
+    ) -> None:
         """Send a request's bytes and begin its time limits.
 
         Args:
             request: The whole request, head and body.
             timeouts: Limits in seconds; connecting is not part of this.
-            watch: Called once by the pool when the exchange turns out to last.
+            deadline: When the answer has to be whole, by the loop's clock.
         """
         assert self.transport is not None
         assert not self.running
         self._reset()
         self.running = True
         self.exchanges += 1
-        self.watch = watch
-        self.started = now = self._loop.time()
-        self._total = now + timeouts.total_seconds
+        now = self._loop.time()
+        self._total = min(now + timeouts.total_seconds, deadline)
         self._between = timeouts.between_bytes_seconds
         self.deadline = min(now + timeouts.first_byte_seconds, self._total)
         self.transport.write(request)

@@ -1,14 +1,15 @@
-"""Connections to all engines: reuse, time limits, and notice of exchanges that last."""
+"""Connections to all engines: reuse, time limits, and what ends them early."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from gateway.errors import StaleConnectionError, UpstreamConnectError
+from gateway.errors import StaleConnectionError, UpstreamConnectError, UpstreamTimeoutError
 from gateway.upstream.connection import Connection
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
     from serving.contracts.gateway_policy import Timeouts
 
 TICK_SECONDS: Final = 0.04
-"""How often deadlines are looked at: a limit is kept to this, and half of the 100 ms in which a disconnect must act."""
-
-_LASTING_SECONDS: Final = 0.02
-"""Age at which an exchange is worth a task that waits for its client's disconnect; shorter ones are spared it."""
+"""How often deadlines are looked at: a limit is kept to this."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,13 @@ class UpstreamPool:
         self._loop = asyncio.get_running_loop()
 
     async def exchange(
-        self, origin: Origin, request: bytes, timeouts: Timeouts, watch: Callable[[Connection], None] | None = None
+        self,
+        origin: Origin,
+        request: bytes,
+        timeouts: Timeouts,
+        on_start: Callable[[Connection], None] | None = None,
+        *,
+        deadline: float = math.inf,
     ) -> Connection:
         """Send a request and wait until it is answered (see `Connection.answered`).
 
@@ -53,27 +57,37 @@ class UpstreamPool:
         it for idleness while the request was on its way, and inference may be repeated (RFC 9110, 9.2.2). The caller
         gives the connection back with `release`.
 
+        Args:
+            origin: Where the engine answers.
+            request: The whole request, head and body.
+            timeouts: Limits in seconds.
+            on_start: Called with the connection once the request is on it; what ends the exchange early needs it.
+            deadline: When the request has to be answered whole, by the loop's clock; the limits hold besides.
+
         Raises:
             UpstreamConnectError: Refused, or not connected within the limit.
-            UpstreamError: The engine or its answer failed, or a time limit passed.
+            UpstreamError: The engine or its answer failed, or a time limit or the deadline passed.
         """
-        connection = self._take(origin) or await self._connect(origin, timeouts.connect_seconds)
+        connection = self._take(origin) or await self._connect(origin, timeouts.connect_seconds, deadline)
         try:
-            return await self._answered(connection, request, timeouts, watch)
+            return await self._answered(connection, request, timeouts, on_start, deadline)
         except StaleConnectionError:
             self._on_stale_retry()
-        connection = await self._connect(origin, timeouts.connect_seconds)
-        return await self._answered(connection, request, timeouts, watch)
+        connection = await self._connect(origin, timeouts.connect_seconds, deadline)
+        return await self._answered(connection, request, timeouts, on_start, deadline)
 
     async def _answered(
         self,
         connection: Connection,
         request: bytes,
         timeouts: Timeouts,
-        watch: Callable[[Connection], None] | None,
+        on_start: Callable[[Connection], None] | None,
+        deadline: float,
     ) -> Connection:
         self._active.add(connection)
-        connection.start(request, timeouts, watch)
+        connection.start(request, timeouts, deadline)
+        if on_start is not None:
+            on_start(connection)
         try:
             await connection.answered()
         except BaseException:
@@ -85,7 +99,6 @@ class UpstreamPool:
         """Give a connection back: kept when its answer was read whole, closed otherwise."""
         self._active.discard(connection)
         connection.running = False
-        connection.watch = None
         if not (connection.complete and connection.reusable) or connection.closed:
             connection.abort()
             return
@@ -107,13 +120,20 @@ class UpstreamPool:
             return connection
         return None
 
-    async def _connect(self, origin: Origin, seconds: float) -> Connection:
+    async def _connect(self, origin: Origin, limit: float, deadline: float) -> Connection:
+        seconds = min(limit, deadline - self._loop.time())
+        if seconds <= 0:
+            raise UpstreamTimeoutError("expected time left to ask an engine; there is none: try again later")
+
         def protocol() -> Connection:
             return Connection(origin, self._loop, max_answer_bytes=self._max_answer_bytes, on_closed_idle=self._forget)
 
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await self._loop.create_connection(protocol, origin.host, origin.port)
+                if origin.port:
+                    _, connection = await self._loop.create_connection(protocol, origin.host, origin.port)
+                else:
+                    _, connection = await self._loop.create_unix_connection(protocol, origin.host)
         except TimeoutError as exc:
             raise UpstreamConnectError(
                 f"expected the engine to accept a connection within {seconds:g} s; it did not: try again later",
@@ -143,9 +163,6 @@ class UpstreamPool:
             for connection in tuple(self._active):
                 if connection.deadline <= now and not connection.complete:
                     connection.expire(now)
-                elif connection.watch is not None and connection.started + _LASTING_SECONDS <= now:
-                    watch, connection.watch = connection.watch, None
-                    watch(connection)
             self._close_idle(now - self._idle_seconds)
 
     def _close_idle(self, oldest: float) -> None:

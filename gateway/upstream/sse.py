@@ -6,19 +6,19 @@ in the middle of one, the error event that follows stands by itself and a client
 
 from __future__ import annotations
 
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final
 
 import orjson
 
 from gateway.errors import UpstreamProtocolError
-
-_DONE: Final = b"[DONE]"
-_FAST_KEYS: Final = ((b'"content":"', b'"content":""'), (b'"text":"', b'"text":""'))
-"""Keys that hold an event's text, as compact JSON, and the same with no text. A quote inside a JSON string is escaped,
-so these bytes never occur in a text: counting them is exact."""
+from gateway.upstream.usage import Usage
 
 _BATCH_BYTES: Final = 16_384
 """Events held before they are looked at: searching is fast by the kilobyte and slow by the call."""
+
+_TAIL_READS: Final = 4
+"""Reads at a stream's end that are not only text: why it ended, usage, the end's mark, and an end of the content."""
 
 
 class EventFramer:
@@ -62,13 +62,21 @@ def _end(data: bytes, mark: bytes, start: int) -> int:
     return 0 if at < 0 else at + len(mark)
 
 
-class StreamMeter:
+class StreamMeter(ABC):
     """Learns from passing events: times of content, tokens, why it ended, and whether the engine reported an error.
 
     `content_chunks` counts choices' pieces with text, tool calls or reasoning. It stands in for output tokens where the
     client did not ask for usage: exact for an engine that sends one token an event, a lower bound for one that joins
-    tokens under load.
+    tokens under load. `done` means that the format's own mark of the end has come.
+
+    A subclass a wire format: `TEXT_KEYS` are bytes that stand once in each event of one piece of text, as compact JSON,
+    each with the bytes that the same event has when its text is empty; `END_KEY` are bytes of an event of text that
+    also says why the answer ended, None where there is no such event. A quote inside a JSON string is escaped, so
+    these bytes never occur in a text: counting them is exact.
     """
+
+    TEXT_KEYS: ClassVar[tuple[tuple[bytes, bytes], ...]]
+    END_KEY: ClassVar[bytes | None] = None
 
     __slots__ = (
         "_fast",
@@ -87,7 +95,7 @@ class StreamMeter:
         self.content_chunks = 0
         self.first_content: float | None = None
         self.last_content = 0.0
-        self.usage: dict[str, Any] | None = None
+        self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.done = False
         self.failed = False
@@ -111,12 +119,14 @@ class StreamMeter:
     def settle(self) -> None:
         """Look at what is held; before this the figures are those of some moments ago."""
         held, self._held, self._held_bytes = self._held, [], 0
-        if not held or self._fast is None:
+        keys = self._fast
+        if not held or keys is None:
             return
-        key = self._fast[0]
-        if self._count_fast(b"".join([events for events, _ in held]), self._fast):
-            self.last_content = next(now for events, now in reversed(held) if key in events)
-            return
+        for count in (len(held), len(held) - _TAIL_READS):
+            if count > 0 and self._count_fast(b"".join([events for events, _ in held[:count]]), keys):
+                self.last_content = next(now for events, now in reversed(held[:count]) if keys[0] in events)
+                held = held[count:]
+                break
         for events, now in held:
             self._parse(events, now)
 
@@ -124,55 +134,37 @@ class StreamMeter:
         before = self.content_chunks
         for line in events.split(b"\n"):
             if line.startswith(b"data:"):
-                self._event(line)
+                self._line(line[5:].strip())
         if self.content_chunks > before:
             if self.first_content is None:
                 self.first_content = now
             self.last_content = now
             if self._fast is None:
-                self._fast = next((keys for keys in _FAST_KEYS if keys[0] in events), None)
+                self._fast = next((keys for keys in self.TEXT_KEYS if keys[0] in events), None)
 
     def _count_fast(self, events: bytes, keys: tuple[bytes, bytes]) -> bool:
         """Count without parsing; True if every event is one piece of text and nothing else that matters.
 
-        An event with an error, tool calls or the usage has no text, so there are fewer texts than events; a text that
-        looks like an event makes more events than texts. Either way everything is parsed.
+        An event with an error, tool calls or the usage has no text, and neither has the mark of the end, so there are
+        fewer texts than events; a text that looks like an event makes more events than texts. Either way everything is
+        parsed.
         """
         found = events.count(keys[0])
-        if not found or found != events.count(b"data: {") or keys[1] in events or b'"finish_reason":"' in events:
+        if not found or found != events.count(b"data: ") or keys[1] in events:
+            return False
+        if self.END_KEY is not None and self.END_KEY in events:
             return False
         self.content_chunks += found
         return True
 
-    def _event(self, line: bytes) -> None:
-        payload = line[5:].strip()
-        if payload == _DONE:
-            self.done = True
-            return
+    def _line(self, payload: bytes) -> None:
         try:
             event = orjson.loads(payload)
         except orjson.JSONDecodeError:
             return
-        if not isinstance(event, dict):
-            return
-        if event.get("error"):
-            self.failed = True
-        if isinstance(event.get("usage"), dict):
-            self.usage = event["usage"]
-        choices = event.get("choices")
-        if isinstance(choices, list):
-            for choice in choices:
-                if isinstance(choice, dict):
-                    self._choice(choice)
+        if isinstance(event, dict):
+            self._event(event)
 
-    def _choice(self, choice: dict[str, Any]) -> None:
-        delta = choice.get("delta")
-        if isinstance(delta, dict):
-            has_content = delta.get("content") or delta.get("tool_calls")
-            has_content = has_content or delta.get("reasoning_content") or delta.get("reasoning")
-        else:
-            has_content = choice.get("text")
-        if has_content:
-            self.content_chunks += 1
-        if isinstance(choice.get("finish_reason"), str):
-            self.finish_reason = choice["finish_reason"]
+    @abstractmethod
+    def _event(self, event: dict[str, Any]) -> None:
+        """Take account of one event's document."""

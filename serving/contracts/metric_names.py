@@ -37,14 +37,53 @@ GATEWAY_UPSTREAM_FAILURES: Final = "nexus_gateway_upstream_failures_total"
 GATEWAY_UPSTREAM_STALE_RETRIES: Final = "nexus_gateway_upstream_stale_retries_total"
 """Requests sent again because a pooled connection had been closed before a byte of answer."""
 
-GATEWAY_OBSERVATIONS_WRITTEN: Final = "nexus_gateway_observations_written_total"
-"""Observations that are on disk."""
+GATEWAY_SPOOL_WRITTEN: Final = "nexus_gateway_spool_lines_written_total"
+"""Lines that are on disk; label spool (observations, spans, shadows)."""
 
-GATEWAY_OBSERVATIONS_DROPPED: Final = "nexus_gateway_observations_dropped_total"
-"""Observations lost because the spool's queue was full."""
+GATEWAY_SPOOL_DROPPED: Final = "nexus_gateway_spool_lines_dropped_total"
+"""Lines lost because the spool's queue was full; label spool."""
 
 GATEWAY_SPOOL_WRITE_FAILURES: Final = "nexus_gateway_spool_write_failures_total"
-"""Batches that could not be written (disk full, for example); they are tried again."""
+"""Batches that could not be written (disk full, for example); they are tried again; label spool."""
 
-GATEWAY_SPOOL_QUEUED: Final = "nexus_gateway_spool_queued"
-"""Observations waiting to be written."""
+GATEWAY_SPOOL_QUEUED: Final = "nexus_gateway_spool_lines_queued"
+"""Lines waiting to be written; label spool."""
+
+GATEWAY_REFUSALS: Final = "nexus_gateway_refusals_total"
+"""Requests answered with an error; label code (the error's)."""
+
+GATEWAY_RETRIES: Final = "nexus_gateway_retries_total"
+"""Second and later tries; label model."""
+
+GATEWAY_SHADOWS: Final = "nexus_gateway_shadow_requests_total"
+"""Copies of requests; labels model (the primary's), outcome (stored, failed, dropped)."""
+
+GATEWAY_IDEMPOTENT: Final = "nexus_gateway_idempotent_requests_total"
+"""Requests with an Idempotency-Key; label outcome (first, replayed, conflict, unavailable)."""
+
+GATEWAY_KEYS: Final = "nexus_gateway_api_keys"
+"""API keys that this process knows, those that have ended included."""
+
+GATEWAY_KEY_REFRESH_FAILURES: Final = "nexus_gateway_api_key_refresh_failures_total"
+"""Looks for changed API keys that Redis did not answer; the last known ones stay in force."""
+
+GATEWAY_AUTH_REFUSALS: Final = "nexus_gateway_auth_refusals_total"
+"""Requests whose credential was refused; label reason (closed list in `gateway/auth/refusals.py`)."""
+
+GATEWAY_JWKS_FETCHES: Final = "nexus_gateway_jwks_fetches_total"
+"""Requests for issuers' keys; label outcome (ok, failed)."""
+
+GATEWAY_LIMIT_DENIALS: Final = "nexus_gateway_limit_denials_total"
+"""Requests refused by a limit; labels rule, limit (its field in the policy)."""
+
+GATEWAY_LIMITED_WITHOUT_REDIS: Final = "nexus_gateway_limited_without_redis_total"
+"""Requests with limits decided while Redis did not answer; label policy (allow, deny, local-share)."""
+
+GATEWAY_LIMITS_REDIS_FAILURES: Final = "nexus_gateway_limits_redis_failures_total"
+"""Attempts to use Redis for limits that failed."""
+
+GATEWAY_LIMITS_BEGUN_ANEW: Final = "nexus_gateway_limits_begun_anew_total"
+"""Times that Redis had lost a process' reservations, or had given it up."""
+
+GATEWAY_LIMITS_UNSETTLED: Final = "nexus_gateway_limits_unsettled_total"
+"""Entries of use that never reached Redis."""

@@ -42,8 +42,13 @@ class Observation(StrictModel):
     """
 
     ts: float = Field(description="Unix seconds when the request was received.")
-    request_id: str
+    request_id: str = Field(description="A try that another one followed has `~` and its number behind the id.")
+    trace_id: str | None = None
+    tenant: str | None = None
+    key_id: str | None = None
     model: str
+    rule: str | None = Field(default=None, description="Routing rule that chose the model.")
+    arm: str | None = Field(default=None, description="Model that an experiment assigned.")
     release_id: str | None
     side: Side | None
     service: str | None

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import openai
@@ -15,17 +14,11 @@ import pytest
 from serving.contracts import metric_names as names
 from serving.contracts.observation import Observation
 from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
 Build = Callable[..., GatewayProcess]
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def run_once(gateway: GatewayProcess) -> subprocess.CompletedProcess[str]:
@@ -36,7 +29,8 @@ def run_once(gateway: GatewayProcess) -> subprocess.CompletedProcess[str]:
 def test_the_cold_paths(gateway: GatewayProcess) -> None:
     """Health, models and schema answer; wrong paths and methods get a JSON error; no engine is asked."""
     assert json.loads(gateway.get("/health/live")[2]) == {"live": True}
-    assert json.loads(gateway.get("/health/ready")[2]) == {"ready": True, "reasons": [], "revision": "commit0001"}
+    expected = {"ready": True, "reasons": [], "revision": "commit0001", "unapplied": []}
+    assert json.loads(gateway.get("/health/ready")[2]) == expected
     listed = json.loads(gateway.get("/v1/models")[2])
     assert [model["id"] for model in listed["data"]] == ["m"]
     assert gateway.get("/v1/models/m")[0] == 200
@@ -78,11 +72,11 @@ def test_requests_are_observed_and_counted(gateway: GatewayProcess) -> None:
     for number in range(20):
         assert gateway.post({}, x_nexus_user=f"user{number}")[0] == 200
     gateway.post({"model": "none"})
-    until(lambda: len(gateway.observations()) == 21)
+    wait_until(lambda: len(gateway.observations()) == 21)
     seen = [Observation.model_validate(line) for line in gateway.observations()]
     assert len({observation.user_hash for observation in seen}) == 21
     assert gateway.metric(names.GATEWAY_REQUESTS) == 21
-    assert gateway.metric(names.GATEWAY_OBSERVATIONS_WRITTEN) == 21
+    assert gateway.metric(names.GATEWAY_SPOOL_WRITTEN) == 21
     assert gateway.metric(names.GATEWAY_REQUESTS_IN_FLIGHT) == 0
     assert (gateway.spool / "user-hash.key").stat().st_mode & 0o777 == 0o600
 
@@ -109,7 +103,7 @@ def test_a_client_that_leaves_closes_the_engines_connection(gateway: GatewayProc
     assert gateway.engine.requests[0].client_left.wait(
         2
     )  # 20 times the bound of 100 ms; the engine would hang for 30 s
-    until(lambda: [line["outcome"] for line in gateway.observations()] == ["client-disconnect"])
+    wait_until(lambda: [line["outcome"] for line in gateway.observations()] == ["client-disconnect"])
 
 
 def test_stopping_finishes_what_is_in_flight_and_writes_the_spool(build: Build) -> None:
@@ -119,7 +113,7 @@ def test_stopping_finishes_what_is_in_flight_and_writes_the_spool(build: Build) 
     body = {"stream": True, "max_tokens": 20, "pause": 0.05}
     caller = threading.Thread(target=lambda: answers.append(gateway.post(body)[2]))
     caller.start()
-    until(lambda: len(gateway.engine.requests) == 1)
+    wait_until(lambda: len(gateway.engine.requests) == 1)
     assert gateway.stop(signal.SIGTERM) == 0
     caller.join(10)
     assert answers
@@ -134,7 +128,7 @@ def test_stopping_does_not_wait_for_ever(build: Build) -> None:
     gateway = build(SHUTDOWN_GRACE_SECONDS="1").start()
     caller = threading.Thread(target=lambda: gateway.raw(_post({"fake": {"pieces": [], "end": "hang"}})))
     caller.start()
-    until(lambda: len(gateway.engine.requests) == 1)
+    wait_until(lambda: len(gateway.engine.requests) == 1)
     assert gateway.stop(signal.SIGTERM) == 0
     caller.join(10)
     assert gateway.engine.requests[0].client_left.wait(2)
@@ -150,7 +144,7 @@ def test_a_killed_gateway_loses_at_most_the_last_batch_and_starts_again(gateway:
     """After SIGKILL what was written is whole; the next start keeps the hash key and begins a file of its own."""
     for _ in range(30):
         gateway.post({})
-    until(lambda: len(gateway.observations()) == 30)
+    wait_until(lambda: len(gateway.observations()) == 30)
     gateway.post({})
     gateway.stop(signal.SIGKILL)
     assert 30 <= len(gateway.observations()) <= 31
@@ -183,18 +177,3 @@ def test_a_port_in_use_is_a_clear_error(gateway: GatewayProcess) -> None:
     assert done.returncode == 2
     assert f"127.0.0.1:{gateway.port}" in done.stderr
     assert "NEXUS_GATEWAY_PORT" in done.stderr
-
-
-def test_two_workers_share_a_port_when_told_to(build: Build) -> None:
-    """Two workers serve one port, and when the first stops, the second answers every request."""
-    first = build(REUSE_PORT="true").start()
-    second = GatewayProcess(first.root / "second", first.engine, REUSE_PORT="true")
-    second.port = first.port
-    try:
-        second.start()
-        until(lambda: second.log.exists() and "snapshot replaced" in second.log.read_text())
-        assert all(first.post({})[0] == 200 for _ in range(40))
-        first.stop()
-        assert all(second.post({})[0] == 200 for _ in range(20))
-    finally:
-        second.stop()

@@ -82,7 +82,7 @@ def test_a_hundred_swaps_under_load_fail_nothing(gateway: GatewayProcess) -> Non
     assert sum(load.answered.values()) > 50
     assert gateway.metric(names.GATEWAY_RELOAD_FAILURES) == 0
     assert gateway.metric(names.GATEWAY_RELOADS) > 10
-    assert readiness(gateway) == {"ready": True, "reasons": [], "revision": name}
+    assert readiness(gateway) == {"ready": True, "reasons": [], "revision": name, "unapplied": []}
 
 
 def test_a_bad_commit_is_shown_and_the_last_good_one_answers(gateway: GatewayProcess) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policy_config import ParseCache, read_folder, signature_of
+from gateway.folder_signature import signature_of
 from serving.contracts.load import DocumentError
+from serving.contracts.policy_folder import ParseCache, read_folder
 
 POLICY = "kind: GatewayPolicy\nmetadata: {name: gateway}\nspec: {}\n"
 ROUTE = """kind: Route

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policy_config import signature_of
+from gateway.folder_signature import signature_of
 from gateway.policy_store import PolicyStore
 from gateway.telemetry.metrics import GatewayMetrics
 from serving.contracts import metric_names as names
@@ -177,3 +177,13 @@ async def test_looking_without_a_change_costs_no_reload(tmp_path: Path) -> None:
     await site.settle()
     assert site.store.snapshot is before
     assert site.metrics.registry.get_sample_value(names.GATEWAY_RELOADS) == 1
+
+
+async def test_a_rule_that_waits_for_a_route_is_named_and_is_no_fault(tmp_path: Path) -> None:
+    """A rule without a route stands under `unapplied`, and `reasons` stay empty."""
+    site = Site(tmp_path)
+    rule = "{name: twin, match: {}, to: [{model: '{model}-sglang'}]}"
+    site.commit("two", policy=POLICY.replace("spec: {}", f"spec: {{routing: [{rule}]}}"))
+    await site.store.refresh()
+    readiness = site.store.readiness
+    assert (readiness.ready, readiness.unapplied) == (True, ("rule twin is passed over: no route for {model}-sglang",))

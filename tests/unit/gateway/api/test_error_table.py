@@ -26,7 +26,8 @@ def test_every_error_has_the_shape_of_openais(kind: type[GatewayError]) -> None:
     assert set(body) == {"error"}
     assert body["error"]["message"] == 'quote " and \n line'
     assert (body["error"]["param"], body["error"]["code"]) == ("model", kind.code)
-    assert body["error"]["type"] == ("server_error" if answer.status >= 500 else "invalid_request_error")
+    kinds = {True: "server_error", False: "rate_limit_error" if answer.status == 429 else "invalid_request_error"}
+    assert body["error"]["type"] == kinds[answer.status >= 500]
     assert dict(answer.headers) == {b"content-type": b"application/json", b"retry-after": b"3"}
 
 

@@ -1,4 +1,4 @@
-"""The hot path without a server: real sockets to a fake engine, a hand-made ASGI client in front."""
+"""The hot path without a server: real sockets to a fake engine, a client's exchange by hand in front."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from gateway.api.call import Recorder
-from gateway.api.hot import HotPath
+from gateway.api.forward import Forwarder
+from gateway.api.hot import HotPath, Stages
+from gateway.auth.authenticator import Authenticator
+from gateway.beside.idempotency import Idempotency, MemoryStore
+from gateway.beside.shadow import Shadows
+from gateway.limits.limiter import Limiter
 from gateway.policy_store import PolicyStore
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.spool import Spool, SpoolFile
@@ -20,6 +25,7 @@ from gateway.telemetry.user_hash import UserHasher
 from gateway.upstream.pool import UpstreamPool
 from serving.contracts import metric_names as names
 from serving.contracts.observation import Observation, Outcome, Side
+from tests.fakes.fake_exchange import Answer, FakeExchange
 from tests.fakes.fake_upstream import LAST_CHUNK, STREAM_HEAD, FakeUpstream, chunk, event, head, whole
 from tests.fakes.waiting import until
 
@@ -41,25 +47,6 @@ spec:
 """
 
 
-class Answer:
-    """What a client got."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.pieces: list[bytes] = []
-        self.ended = False
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self.pieces)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.body)["error"]
-        return found
-
-
 class Site:
     def __init__(self, hot: HotPath, engine: FakeUpstream, spool: list[bytes], metrics: GatewayMetrics) -> None:
         self.hot, self.engine, self.spool, self.metrics = hot, engine, spool, metrics
@@ -73,32 +60,14 @@ class Site:
         path: str = "/v1/chat/completions",
     ) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps({"model": "m"} | body).encode()
-        answer, sent = Answer(), False
-        self.answer = answer
-
-        async def receive() -> dict[str, Any]:
-            nonlocal sent
-            if not sent:
-                sent = True
-                return {"type": "http.request", "body": raw, "more_body": False}
-            await (leave or asyncio.Event()).wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            if leave is not None and leave.is_set():
-                return
-            if message["type"] == "http.response.start":
-                answer.status = message["status"]
-                answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-                return
-            answer.pieces.append(message["body"])
-            answer.ended = not message.get("more_body", False)
-
-        pairs = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-        pairs.append((b"content-length", b"%d" % len(raw)))
-        scope = {"type": "http", "path": path, "headers": pairs, "client": ("10.0.0.9", 1)}
-        await self.hot(scope, receive, send)
-        return answer
+        exchange = FakeExchange(path, raw, headers)
+        self.answer = exchange.got
+        async with asyncio.TaskGroup() as tasks:
+            left = tasks.create_task(leaving(exchange, leave)) if leave is not None else None
+            await self.hot(exchange)
+            if left is not None:
+                left.cancel()
+        return exchange.got
 
     @property
     def observation(self) -> Observation:
@@ -109,9 +78,14 @@ class Site:
         return self.metrics.registry.get_sample_value(names.GATEWAY_UPSTREAM_FAILURES, labels) or 0.0
 
 
+async def leaving(exchange: FakeExchange, leave: asyncio.Event) -> None:
+    await leave.wait()
+    exchange.lost()
+
+
 class ListSpool(Spool):
-    def __init__(self, folder: Path, metrics: GatewayMetrics) -> None:
-        super().__init__(SpoolFile(folder, 4096), queue_bytes=1, flush_seconds=1, metrics=metrics)
+    def __init__(self, folder: Path, metrics: GatewayMetrics, name: str = "observations") -> None:
+        super().__init__(name, SpoolFile(folder, 4096), queue_bytes=1, flush_seconds=1, metrics=metrics)
         self.lines: list[bytes] = []
 
     def put(self, line: bytes) -> None:
@@ -131,10 +105,18 @@ async def opened(root: Path, ready: bool = True) -> AsyncIterator[Site]:
         await store.refresh()
         pool = UpstreamPool(idle_seconds=4, max_answer_bytes=300_000)
         keeper = tasks.create_task(pool.run())
-        recorder = Recorder(metrics, spool, UserHasher(b"k" * 32))
-        yield Site(
-            HotPath(store, pool, recorder, metrics, tasks=tasks, max_event_bytes=8192), engine, spool.lines, metrics
+        recorder = Recorder(metrics, spool, ListSpool(root, metrics, "spans"), UserHasher(b"k" * 32))
+        shadows = ListSpool(root, metrics, "shadows")
+        stages = Stages(
+            store,
+            Authenticator(None, metrics, tasks),
+            Idempotency(MemoryStore()),
+            Limiter(None, metrics),
+            Forwarder(pool, recorder, metrics, max_event_bytes=8192),
+            Shadows(pool, shadows, metrics, tasks),
+            recorder,
         )
+        yield Site(HotPath(stages, metrics), engine, spool.lines, metrics)
         keeper.cancel()
         pool.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -164,10 +146,11 @@ async def test_an_answer_passes_unchanged_and_is_observed(tmp_path: Path) -> Non
 
 
 async def test_credentials_and_hop_headers_stay_here(tmp_path: Path) -> None:
-    """Only host, content type and length and the request id are sent to the engine."""
+    """Only what the engine needs and what finds the request again is sent to it."""
     async with opened(tmp_path) as site:
         await site.post({}, {"authorization": "Bearer s", "cookie": "c", "x-evil": "1", "te": "trailers"})
-        allowed = {"host", "content-type", "content-length", "x-request-id"}
+        allowed = {"host", "content-type", "content-length", "x-request-id", "traceparent"}
+        allowed |= {"x-request-timeout-seconds"}
         assert set(site.engine.requests[0].headers) == allowed
 
 
@@ -254,7 +237,7 @@ HALF = head(content_length="9") + "\r\nab"
         ({"pieces": [whole("{}", 404)]}, 502, "upstream_status", Outcome.UPSTREAM_ERROR),
         ({"pieces": [whole("{}", 302, location="http://x")]}, 502, "upstream_status", Outcome.UPSTREAM_ERROR),
         ({"pieces": [whole("{}", 503)]}, 503, "upstream_overloaded", Outcome.UPSTREAM_ERROR),
-        ({"pieces": [whole("{}", 429, retry_after="7")]}, 503, "upstream_overloaded", Outcome.UPSTREAM_ERROR),
+        ({"pieces": [whole("{}", 429)]}, 503, "upstream_overloaded", Outcome.UPSTREAM_ERROR),
         ({"pieces": [whole(OVER)]}, 502, "upstream_protocol", Outcome.UPSTREAM_ERROR),
         ({"pieces": [], "end": "hang"}, 504, "upstream_timeout", Outcome.UPSTREAM_TIMEOUT),
         ({"pieces": [STREAM_HEAD], "end": "hang"}, 504, "upstream_timeout", Outcome.UPSTREAM_TIMEOUT),
@@ -278,10 +261,12 @@ async def test_a_failure_before_the_first_byte_becomes_a_proper_error(
 
 
 async def test_the_engines_retry_after_is_passed_on(tmp_path: Path) -> None:
-    """An overloaded engine's Retry-After reaches the client with the same number."""
+    """An overloaded engine's Retry-After reaches the client with the same number, and the engine is left alone."""
     async with opened(tmp_path) as site:
         answer = await site.post({"fake": {"pieces": [whole("{}", 429, retry_after="7")]}})
         assert answer.headers["retry-after"] == "7"
+        assert (await site.post({})).error["code"] == "no_endpoint"
+        assert len(site.engine.requests) == 1
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -9,60 +8,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api import intake
-from gateway.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, GatewayError, InvalidRequestError
+from gateway.errors import InvalidRequestError
+from gateway.telemetry.tracing import Trace
 from serving.contracts.gateway_policy import RequestLimits
 
 LIMITS = RequestLimits(max_body_bytes=1024, max_json_depth=4, body_seconds=0.05)
-TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def head(*headers: tuple[bytes, bytes]) -> intake.RequestHead:
-    return intake.read_head({"headers": list(headers)})
+def head(*headers: tuple[bytes, bytes]) -> dict[bytes, bytes]:
+    return intake.read_head(list(headers), frozenset({b"x-rule"}))
 
 
 @pytest.mark.parametrize("given_id", [b"abc", b"A-1_2.3:4", b"x" * 128])
 def test_a_sane_request_id_is_kept(given_id: bytes) -> None:
     """A request id of up to 128 letters, digits and plain signs is kept."""
-    assert head((b"x-request-id", given_id)).request_id == given_id
+    assert intake.request_id_of(head((b"x-request-id", given_id))) == given_id
 
 
 @pytest.mark.parametrize("given_id", [b"", b"x" * 129, b"a b", b"a\tb", b"\xff", b"a\n", b"<script>"])
 def test_any_other_request_id_is_replaced(given_id: bytes) -> None:
     """An id that is empty, too long or has other characters is replaced by one of 32 characters."""
-    made = head((b"x-request-id", given_id)).request_id
+    made = intake.request_id_of(head((b"x-request-id", given_id)))
     assert made != given_id
     assert len(made) == 32
 
 
 def test_request_ids_differ() -> None:
     """A hundred requests without an id get a hundred ids."""
-    assert len({head().request_id for _ in range(100)}) == 100
+    assert len({intake.request_id_of(head()) for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ([(b"traceparent", TRACE)], b"traceparent: " + TRACE + b"\r\n"),
-        (
-            [(b"traceparent", TRACE), (b"tracestate", b"a=1,b=2")],
-            b"traceparent: " + TRACE + b"\r\ntracestate: a=1,b=2\r\n",
-        ),
-        ([(b"tracestate", b"a=1")], b""),
-        ([(b"traceparent", TRACE.upper())], b""),
-        ([(b"traceparent", TRACE + b"\r\nx: y")], b""),
-        ([(b"traceparent", TRACE), (b"tracestate", b"a\r\nx: y")], b"traceparent: " + TRACE + b"\r\n"),
-        ([(b"traceparent", b"00-" + b"0" * 600)], b""),
-    ],
-)
-def test_trace_context_passes_only_when_well_formed(headers: list[tuple[bytes, bytes]], expected: bytes) -> None:
-    """A valid traceparent passes, a tracestate only with it, and nothing that could add a header."""
-    assert head(*headers).trace == expected
+@pytest.mark.parametrize("name", [*sorted(intake.ONCE), b"x-rule"])
+def test_two_headers_that_decide_something_are_refused(name: bytes) -> None:
+    """A request with two users, credentials, keys or headers of a rule is refused by the header's name."""
+    with pytest.raises(InvalidRequestError, match=name.decode()):
+        head((name, b"a"), (name, b"b"))
 
 
-def test_two_user_headers_are_refused() -> None:
-    """A request with two user headers is refused by the header's name."""
-    with pytest.raises(InvalidRequestError, match="x-nexus-user"):
-        head((b"x-nexus-user", b"a"), (b"x-nexus-user", b"b"))
+def test_headers_that_nothing_looks_at_are_left_out() -> None:
+    """Only known headers and those of rules are kept."""
+    assert head((b"cookie", b"a"), (b"x-rule", b"b")) == {b"x-rule": b"b"}
 
 
 @pytest.mark.parametrize(
@@ -117,48 +102,6 @@ def test_a_request_names_a_model(document: dict[str, Any]) -> None:
     assert refused.value.param == "model"
 
 
-def receive_of(*messages: dict[str, Any], then_hang: bool = False) -> intake.Receive:
-    queue = list(messages)
-
-    async def receive() -> intake.Message:
-        if not queue:
-            assert then_hang
-            await asyncio.sleep(10)
-        return queue.pop(0)
-
-    return receive
-
-
-def part(body: bytes, more: bool = False) -> dict[str, Any]:
-    return {"type": "http.request", "body": body, "more_body": more}
-
-
-@pytest.mark.parametrize(
-    ("length", "messages", "expected"),
-    [
-        (b"2", [part(b"ab")], b"ab"),
-        (None, [part(b"a", True), part(b"", True), part(b"b")], b"ab"),
-        (b"4", [part(b"ab", True), part(b"cd")], b"abcd"),
-        (b"1025", [], BodyTooLargeError),
-        (b"9" * 5000, [], BodyTooLargeError),
-        (None, [part(b"x" * 1000, True), part(b"x" * 100, True)], BodyTooLargeError),
-        (b"10", [part(b"x" * 1025)], BodyTooLargeError),
-        (b"10", [part(b"x", True), {"type": "http.disconnect"}], ClientGoneError),
-        (b"10", [{"type": "http.disconnect"}], ClientGoneError),
-        (b"10", [part(b"x", True)], BodyTimeoutError),
-    ],
-)
-def test_bodies(length: bytes | None, messages: list[dict[str, Any]], expected: bytes | type[GatewayError]) -> None:
-    """A body is read from its parts; one that is too large, abandoned or too slow has an error of its own."""
-    asked = head((b"content-length", length)) if length else head()
-    reading = intake.read_body(receive_of(*messages, then_hang=True), asked, LIMITS)
-    if isinstance(expected, bytes):
-        assert asyncio.run(reading) == expected
-    else:
-        with pytest.raises(expected):
-            asyncio.run(reading)
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
@@ -181,10 +124,11 @@ def test_any_body_is_a_document_or_the_clients_error(body: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(intake._WANTED)), st.binary(max_size=60)), max_size=5))
 def test_any_headers_are_read_or_are_the_clients_error(headers: list[tuple[bytes, bytes]]) -> None:
-    """Whatever the headers, they are refused, or neither request id nor trace can add a header line."""
+    """Whatever the headers, they are refused, or neither request id nor trace context can add a header line."""
     try:
         asked = head(*headers)
     except InvalidRequestError:
         return
-    assert b"\n" not in asked.request_id
-    assert asked.trace.count(b"\r\n") <= 2
+    assert b"\n" not in intake.request_id_of(asked)
+    trace = Trace(asked.get(intake.TRACE_PARENT), asked.get(intake.TRACE_STATE), 0.0)
+    assert trace.upstream(trace.span_id).count(b"\n") <= 2

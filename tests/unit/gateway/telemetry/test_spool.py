@@ -33,7 +33,7 @@ def build(
 ) -> tuple[Spool, GatewayMetrics]:
     metrics = GatewayMetrics()
     file = SpoolFile(folder, size, disk.write) if disk else SpoolFile(folder, size)
-    return Spool(file, queue_bytes=queue, flush_seconds=0.01, metrics=metrics), metrics
+    return Spool("observations", file, queue_bytes=queue, flush_seconds=0.01, metrics=metrics), metrics
 
 
 def lines(folder: Path) -> list[bytes]:
@@ -45,7 +45,7 @@ def sizes(folder: Path) -> list[int]:
 
 
 def count(metrics: GatewayMetrics, name: str) -> float:
-    return metrics.registry.get_sample_value(name) or 0.0
+    return metrics.registry.get_sample_value(name, {"spool": "observations"}) or 0.0
 
 
 def numbered(amount: int) -> list[bytes]:
@@ -59,7 +59,7 @@ async def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
         spool.put(line)
     assert await spool.flush()
     assert lines(tmp_path) == numbered(300)
-    assert (spool.queued, count(metrics, names.GATEWAY_OBSERVATIONS_WRITTEN)) == (0, 300)
+    assert (spool.queued, count(metrics, names.GATEWAY_SPOOL_WRITTEN)) == (0, 300)
     await spool.close()
 
 
@@ -82,7 +82,7 @@ async def test_a_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) ->
         spool.put(line)
     kept = spool.queued
     assert 0 < kept < 50
-    assert count(metrics, names.GATEWAY_OBSERVATIONS_DROPPED) == 50 - kept
+    assert count(metrics, names.GATEWAY_SPOOL_DROPPED) == 50 - kept
     await spool.flush()
     spool.put(b"{}\n")
     await spool.close()
@@ -111,7 +111,7 @@ async def test_what_cannot_be_written_at_the_end_is_counted_as_dropped(tmp_path:
     spool, metrics = build(tmp_path, Disk(room=0))
     spool.put(b"{}\n")
     await spool.close()
-    assert count(metrics, names.GATEWAY_OBSERVATIONS_DROPPED) == 1
+    assert count(metrics, names.GATEWAY_SPOOL_DROPPED) == 1
 
 
 async def test_each_process_begins_a_file_of_its_own(tmp_path: Path) -> None:

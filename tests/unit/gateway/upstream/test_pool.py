@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.errors import UpstreamConnectError, UpstreamResetError, UpstreamTimeoutError
+from gateway.errors import ClientGoneError, UpstreamConnectError, UpstreamResetError, UpstreamTimeoutError
 from gateway.upstream.connection import Connection
 from gateway.upstream.origin import Origin
 from gateway.upstream.pool import UpstreamPool
@@ -148,16 +149,17 @@ async def test_a_stall_after_the_first_token_is_cut_off() -> None:
         pool.release(connection)
 
 
-async def test_only_an_exchange_that_lasts_is_watched() -> None:
-    """A quick exchange is never handed to the watcher, and one that hangs is handed over once."""
-    watched: list[Connection] = []
-    async with opened() as (pool, _, origin):
-        await finish(pool, await pool.exchange(origin, request(), SLOW, watched.append))
-        assert watched == []
+async def test_the_connection_is_handed_over_as_soon_as_the_request_is_on_it() -> None:
+    """Whoever may have to end an exchange early gets its connection before the answer, and ends it by that."""
+    async with opened() as (pool, engine, origin):
+        started: list[Connection] = []
         fake = {"pieces": [], "end": "hang"}
-        with pytest.raises(UpstreamTimeoutError):
-            await pool.exchange(origin, request(fake), SLOW.model_copy(update={"total_seconds": 0.15}), watched.append)
-        assert len(watched) == 1
+        call = asyncio.ensure_future(pool.exchange(origin, request(fake), SLOW, started.append))
+        await until(lambda: engine.requests)
+        started[0].fail(ClientGoneError("gone"))
+        with pytest.raises(ClientGoneError):
+            await call
+        assert await asyncio.to_thread(engine.requests[0].client_left.wait, 2)
 
 
 async def test_a_cancelled_caller_closes_the_connection() -> None:
@@ -168,3 +170,41 @@ async def test_a_cancelled_caller_closes_the_connection() -> None:
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         assert await asyncio.to_thread(engine.requests[0].client_left.wait, 2)
+
+
+async def test_a_unix_socket_is_an_origin_like_any_other(tmp_path: Path) -> None:
+    """A request over a unix socket is answered, and its connection is used again."""
+    path = tmp_path / "adapter.sock"
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            heads.append(line)
+            while await reader.readline() != b"\r\n":
+                pass
+            await reader.readexactly(len(request()) - request().index(b"{"))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, path):
+        pool = UpstreamPool(idle_seconds=4, max_answer_bytes=1000)
+        first = await pool.exchange(Origin.unix(path), request(), SLOW)
+        assert await finish(pool, first) == b"{}"
+        again = await pool.exchange(Origin.unix(path), request(), SLOW)
+        assert again is first
+        assert await finish(pool, again) == b"{}"
+        assert len(heads) == 2
+        pool.close()
+        with pytest.raises(UpstreamConnectError):
+            await pool.exchange(Origin.unix(tmp_path / "nobody.sock"), request(), SLOW)
+
+
+async def test_a_deadline_bounds_the_exchange_whatever_the_limits() -> None:
+    """A silent engine is given up at the deadline, and nothing is sent when it is over already."""
+    async with opened() as (pool, engine, origin):
+        loop = asyncio.get_running_loop()
+        with pytest.raises(UpstreamTimeoutError, match="whole answer"):
+            await pool.exchange(origin, request({"pieces": [], "end": "hang"}), SLOW, deadline=loop.time() + 0.2)
+        with pytest.raises(UpstreamTimeoutError, match="time left"):
+            await pool.exchange(origin, request(), SLOW, deadline=loop.time() - 1)
+        assert len(engine.requests) == 1

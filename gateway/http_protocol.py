@@ -1,0 +1,232 @@
+"""One client connection: uvicorn's protocol with bounds on a request's head, a short way for hot paths, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+from urllib.parse import unquote_to_bytes
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.api.errors import STATUS, error_body
+from gateway.api.intake import new_request_id
+from gateway.errors import ErrorCode
+from gateway.exchange import Exchange
+from gateway.held_transport import HeldTransport
+from gateway.routing.snapshot import HOT_PATHS
+from gateway.settings import GatewaySettings
+
+_HOT: Final = {path.encode(): path for path in HOT_PATHS}
+
+_IDLE_DRAIN_SECONDS: Final = 2.0
+"""How long an idle connection may bring one more request once the server stops: that one is answered and told to close,
+where closing at once would lose a request that is already on its way."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits on the head (number and size of headers, time to arrive), and hot paths.
+
+    A POST to a hot path becomes an `Exchange`; everything else goes to the application by ASGI. The limits are class
+    attributes because uvicorn makes the instances; `protocol_for` makes a class a gateway.
+    """
+
+    max_headers: int
+    max_header_bytes: int
+    head_timeout_seconds: float
+    _date: tuple[object, bytes] = (None, b"")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._too_large = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._retiring = False
+        self._hot: Exchange | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin the time for the first request's head."""
+        super().connection_made(transport)
+        self.raw = transport
+        self._held = HeldTransport(transport)
+        self.transport = cast("asyncio.Transport", self._held)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer with the connection, and tell the exchange that runs on it."""
+        self._disarm()
+        super().connection_lost(exc)
+        if self._hot is not None:
+            self._hot.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head, and refuse one that is too long or takes too long."""
+        super().data_received(data)
+        if not self._in_head or self.parser is None or self.raw.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self.max_header_bytes:
+            self._too_large = True
+            self.send_400_response("")
+        elif self._head_timer is None:
+            self._arm()
+
+    def on_message_begin(self) -> None:
+        """Begin a head; what only ASGI needs is made once it is known to be needed."""
+        self._in_head = True
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_url(self, url: bytes) -> None:
+        """Count the target's bytes."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header; trailers are parsed by the same callback, and dropped."""
+        if not self._in_head:
+            return
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+        if len(self.headers) > self.max_headers:
+            self._too_large = True
+            raise ValueError("too many headers")
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.max_header_bytes:
+            self._too_large = True
+            raise ValueError("head too large")
+
+    def on_headers_complete(self) -> None:
+        """End the head and begin the answer: an exchange on a hot path, ASGI on any other."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._disarm()
+        path = self._hot_path()
+        if path is None:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers.extend(headers)
+            super().on_headers_complete()
+        else:
+            self._begin_exchange(path)
+        if self._retiring and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def _hot_path(self) -> str | None:
+        if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+            return None
+        path = self.url.partition(b"?")[0]
+        return _HOT.get(unquote_to_bytes(path) if b"%" in path else path)
+
+    def _begin_exchange(self, path: str) -> None:
+        before = cast("Any", self.cycle)
+        exchange = Exchange(
+            self,
+            path,
+            self.headers,
+            keep_alive=self.parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
+        )
+        self.cycle = cast("Any", exchange)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()  # pipelined: its turn comes when the one before is answered
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._hot = cycle if type(cycle) is Exchange else None
+        super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of a body."""
+        cycle = cast("Any", self.cycle)
+        if type(cycle) is not Exchange:
+            super().on_body(body)
+        elif not cycle.response_complete:
+            cycle.feed(body)
+
+    def on_message_complete(self) -> None:
+        """End a body."""
+        cycle = cast("Any", self.cycle)
+        if type(cycle) is not Exchange:
+            super().on_message_complete()
+        elif not cycle.response_complete:
+            cycle.fed()
+
+    def on_response_complete(self) -> None:
+        """Let the transport know that the next write begins another answer."""
+        self._held.end_answer()
+        super().on_response_complete()
+
+    def date_header(self) -> bytes:
+        """Return the header lines that every answer has; uvicorn renews them once a second."""
+        given = self.server_state.default_headers
+        known, lines = GuardedProtocol._date
+        if known is not given:
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in given)
+            GuardedProtocol._date = (given, lines)
+        return lines
+
+    def shutdown(self) -> None:
+        """End the connection after the request it has, or the one that comes within a moment."""
+        self._retiring = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(_IDLE_DRAIN_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or has too long a head, as OpenAI would, and close."""
+        code = ErrorCode.HEADERS_TOO_LARGE if self._too_large else ErrorCode.INVALID_REQUEST
+        status = STATUS[code]
+        text = (
+            f"expected at most {self.max_headers} headers and {self.max_header_bytes} bytes of them; got more"
+            if self._too_large
+            else "expected an HTTP/1.1 request; got something else"
+        )
+        body = error_body(code, text, status=status)
+        if self._may_refuse():
+            head = (
+                b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(STATUS_LINE[status] + head % (len(body), new_request_id()) + body)
+        self.transport.close()
+
+    def _may_refuse(self) -> bool:
+        """Tell whether an error would be the answer to what is refused; else another's is due and closing says it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return cycle.more_body and not cycle.response_started and not self.pipeline
+
+    def _arm(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_timeout_seconds, self._expire)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _expire(self) -> None:
+        self._head_timer = None
+        if not self.raw.is_closing():
+            self.raw.close()
+
+
+def protocol_for(settings: GatewaySettings) -> type[GuardedProtocol]:
+    """Make the protocol class with a gateway's limits."""
+    limits = {
+        "max_headers": settings.max_headers,
+        "max_header_bytes": settings.max_header_bytes,
+        "head_timeout_seconds": settings.head_timeout_seconds,
+    }
+    return type("BoundProtocol", (GuardedProtocol,), limits)

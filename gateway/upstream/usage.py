@@ -1,0 +1,21 @@
+"""Usage: the tokens of one answer, in the same words for every wire format."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Usage(NamedTuple):
+    """Tokens as the engine reports them; None is what it did not say.
+
+    `prompt_tokens` is the whole prompt; `cached_tokens` of them came from a prefix cache.
+    """
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+def count_of(value: object) -> int | None:
+    """Return a count of tokens, or None for what is none."""
+    return value if type(value) is int and value >= 0 else None

@@ -1,0 +1,115 @@
+"""Commands about API keys: issue, list, rotate, revoke. They speak to the gateway's admin API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from nexus.admin import AdminClient, open_admin
+from nexus.cli.output import JsonOption, err, out, print_json
+from serving.contracts.admin_api import IssuedKey, IssueKey, KeyScope, KeyState, KeyView, RotateKey
+from serving.settings import NexusSettings
+
+keys = typer.Typer(name="keys", help="Issue, list, rotate and revoke API keys.", no_args_is_help=True)
+
+UrlOption = Annotated[str | None, typer.Option("--url", help="Admin API; by default this machine's gateway.")]
+TenantArgument = Annotated[str, typer.Argument(help="Tenant that the gateway policy lists.")]
+NameArgument = Annotated[str, typer.Argument(help="What people call the key.")]
+ScopeOption = Annotated[list[KeyScope], typer.Option("--scope", help="What it may be used for; may be repeated.")]
+ModelOption = Annotated[list[str] | None, typer.Option("--model", help="Model it may ask for; may be repeated.")]
+DaysOption = Annotated[float | None, typer.Option("--days", help="Days until it ends; without it, none.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Public id, the middle of the key.")]
+OverlapOption = Annotated[float, typer.Option("--overlap-hours", help="How long the old key is accepted, too.")]
+OnlyOption = Annotated[str | None, typer.Option("--tenant", help="Only keys of this tenant.")]
+
+_STYLES = {KeyState.ACTIVE: "green", KeyState.REPLACED: "yellow"}
+
+
+@keys.command()
+def issue(
+    tenant: TenantArgument,
+    name: NameArgument,
+    scope: ScopeOption = [KeyScope.INFERENCE],  # noqa: B006 - Typer copies it
+    model: ModelOption = None,
+    days: DaysOption = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a key and print it: this is the only time that it is shown."""
+    lasts = None if days is None else days * 86_400
+    try:
+        order = IssueKey(tenant=tenant, name=name, scopes=tuple(scope), models=tuple(model or ()), lasts_seconds=lasts)
+    except ValidationError as exc:
+        raise _usage(exc) from exc
+    _show_issued(_client(url).issue(order), json=json)
+
+
+@keys.command(name="list")
+def list_keys(tenant: OnlyOption = None, url: UrlOption = None, json: JsonOption = False) -> None:
+    """List keys, the newest first; secrets are never shown."""
+    found = list(_client(url).keys(tenant))
+    if json:
+        print_json({"keys": [key.model_dump(mode="json") for key in found]})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("id", "tenant", "name", "state", "scopes", "models", "created", "ends"):
+        table.add_column(column)
+    for key in found:
+        state = f"[{_STYLES.get(key.state, 'red')}]{key.state}[/]"
+        models = ", ".join(key.models) or "all"
+        table.add_row(
+            key.id, key.tenant, escape(key.name), state, ", ".join(key.scopes), models, _day(key.created), _end(key)
+        )
+    out.print(table)
+
+
+@keys.command()
+def rotate(
+    key_id: IdArgument, overlap_hours: OverlapOption = 24.0, url: UrlOption = None, json: JsonOption = False
+) -> None:
+    """Make a key that replaces another, and print it: this is the only time that it is shown."""
+    try:
+        order = RotateKey(overlap_seconds=overlap_hours * 3_600)
+    except ValidationError as exc:
+        raise _usage(exc) from exc
+    _show_issued(_client(url).rotate(key_id, order), json=json)
+
+
+@keys.command()
+def revoke(key_id: IdArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """End a key at once and for good, in every gateway."""
+    key = _client(url).revoke(key_id)
+    print_json(key) if json else out.print(f"{key.id} of {key.tenant} is revoked", markup=False)
+
+
+def _client(url: str | None) -> AdminClient:
+    return open_admin(NexusSettings.load(), url)
+
+
+def _usage(error: ValidationError) -> typer.BadParameter:
+    """Say what is wrong with an order that the admin API would refuse, too."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return typer.BadParameter(f"{where}: {first['msg']}; got {first['input']!r}")
+
+
+def _show_issued(issued: IssuedKey, *, json: bool) -> None:
+    if json:
+        print_json(issued)
+        return
+    err.print(f"key {issued.key.id} of {issued.key.tenant}, shown this once: keep it safe", markup=False)
+    typer.echo(issued.credential)
+
+
+def _end(key: KeyView) -> str:
+    times = [time for time in (key.expires, key.overlap_ends, key.revoked) if time is not None]
+    return _day(min(times)) if times else "-"
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gateway.resilience.concurrency import ConcurrencyLimit
+from serving.contracts.resilience import Overload
+
+POLICY = Overload(initial_concurrency=16, min_concurrency=4, max_concurrency=200, target_queue_ms=100)
+
+
+class Drive:
+    """Feeds first tokens of prompts of one length, 0.1 s at best; each entered after the last change."""
+
+    def __init__(self) -> None:
+        self.limit = ConcurrencyLimit(POLICY)
+        self.now = 100.0
+        self.step = 0.3
+        self.first(0.0, running=1, count=8)  # what the best is
+
+    @property
+    def value(self) -> float:
+        return self.limit.limit
+
+    def first(self, delay: float, *, running: int | None = None, count: int = 16) -> None:
+        for _ in range(count):
+            self.now += self.step + delay
+            at = math.ceil(self.value) if running is None else running
+            self.limit.first_token(1000, entered=self.now - 0.1 - delay, running=at, now=self.now)
+
+
+def test_it_grows_fast_until_a_queue_is_seen_and_slowly_from_then_on() -> None:
+    """From 16 it passes 100 in five rounds without delay; after one queue a round adds a twentieth."""
+    drive = Drive()
+    drive.first(0.0, count=5 * 16)
+    assert drive.value > 100
+    drive.limit.limit = 50.0
+    drive.first(0.0, count=4)  # ends the round that has begun
+    drive.first(1.5, count=8)
+    fallen = drive.value
+    assert fallen < 75
+    drive.first(0.0)
+    assert fallen < drive.value <= 1.051 * fallen
+
+
+def test_it_does_not_grow_while_it_is_not_in_use() -> None:
+    """Short of four fifths of the limit in use, no number of quick answers raises it."""
+    drive = Drive()
+    drive.first(0.0, running=10, count=200)
+    assert drive.value == 16
+
+
+def test_a_queue_lowers_it_by_as_many_as_wait_and_never_below_the_minimum() -> None:
+    """A delay of 2 s where a first token comes every 2.3 s means that one waits; refusals stop at min_concurrency."""
+    drive = Drive()
+    drive.first(2.0, count=8)
+    assert drive.value == pytest.approx(15.1, abs=0.1)
+    for _ in range(20):
+        drive.now += 1
+        drive.limit.refused(entered=drive.now, running=16, now=drive.now)
+    assert drive.value == 4
+
+
+def test_a_little_delay_leaves_it_where_it_is() -> None:
+    """Between a tenth of the target and the target, above what was measured without a queue, the limit stays."""
+    drive = Drive()
+    drive.limit._no_queue = 0.0
+    drive.first(0.08, count=100)
+    assert drive.value == 16
+
+
+def test_a_busy_engines_own_pace_is_not_taken_for_a_queue() -> None:
+    """A delay above the target that stays when the limit steps back is taken off, and the limit goes on growing."""
+    drive = Drive()
+    drive.first(0.15, count=160)
+    assert drive.value > 20
+
+
+def test_a_queue_is_seen_above_the_engines_own_pace() -> None:
+    """Once 0.15 s is known to be no queue, 1.15 s are one."""
+    drive = Drive()
+    drive.first(0.15, count=160)
+    grown = drive.value
+    drive.first(1.15, count=32)
+    assert drive.value < grown
+
+
+def test_one_quick_first_token_shows_that_there_is_no_queue() -> None:
+    """Prompts that were not cached look late; as long as one of a round came at once the limit does not fall."""
+    drive = Drive()
+    for _ in range(10):
+        drive.first(0.7, count=3)
+        drive.first(0.0, count=1)
+    assert drive.value >= 16
+
+
+def test_requests_from_before_a_change_do_not_count_twice() -> None:
+    """A hundred late first tokens of requests that entered before the limit fell lower it no further."""
+    drive = Drive()
+    for _ in range(100):
+        drive.limit.first_token(1000, entered=drive.now + 1.0, running=16, now=drive.now + 1.3)
+    assert drive.value >= 16 * 0.7
+
+
+def test_a_queue_that_forms_while_it_steps_back_is_not_taken_for_the_engines_pace() -> None:
+    """A delay of 2 s in the round in which the limit has stepped back lowers it further."""
+    drive = Drive()
+    drive.first(0.15, count=8)
+    assert drive.value == 12
+    drive.first(2.0, count=8)
+    assert drive.value < 12
+
+
+def test_each_minute_it_steps_back_for_a_round() -> None:
+    """A limit that is in use falls by a quarter once a minute, and is back the round after."""
+    drive = Drive()
+    drive.limit.limit = 100.0
+    drive.limit._no_queue = 0.0
+    limits = []
+    for _ in range(300):
+        drive.first(0.02, count=1)
+        limits.append(drive.value)
+    assert limits.count(75.0) == 16
+    assert min(limits[-60:]) >= 95.0
+
+
+def test_a_refusal_of_the_endpoint_lowers_it_once_a_round() -> None:
+    """Ten refusals of requests that entered together lower it once."""
+    drive = Drive()
+    for _ in range(10):
+        drive.limit.refused(entered=drive.now, running=16, now=drive.now + 1)
+    assert drive.value == pytest.approx(16 * 0.7)
+
+
+def test_answers_that_are_not_streamed_raise_it_only_where_nothing_is() -> None:
+    """Whole answers raise a limit in use when no first token was heard for ten seconds, and not otherwise."""
+    silent = ConcurrencyLimit(POLICY)
+    for at in range(64):
+        silent.whole_answer(entered=200.0 + at, running=16, now=201.0 + at)
+    assert silent.limit > 16
+    drive = Drive()
+    for _ in range(64):
+        drive.limit.whole_answer(entered=drive.now, running=16, now=drive.now + 1)
+    assert drive.value == 16
+
+
+def test_long_generations_do_not_lower_it() -> None:
+    """Answers that take ten minutes each, with first tokens in time, leave the limit growing."""
+    drive = Drive()
+    for _ in range(10):
+        drive.now += 600
+        drive.first(0.0, count=64)
+    assert drive.value > 50

@@ -124,10 +124,10 @@ class NotFoundError(GatewayError):
 
 
 class LimitExceededError(GatewayError):
-    """A rate or concurrency limit of the caller is used up. `headers` are the answer's `x-ratelimit-*`."""
+    """A rate or concurrency limit of the caller is used up. `headers` are the answer's `x-ratelimit-*` lines."""
 
     code = ErrorCode.LIMIT_EXCEEDED
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: bytes = b""
 
 
 class BudgetExceededError(LimitExceededError):

@@ -91,7 +91,7 @@ class Exchange:
     __slots__ = (
         "_chunked", "_expects_continue", "_limit", "_parts", "_protocol", "_size", "_waiter", "client", "copy",
         "disconnected", "headers", "keep_alive", "message_event", "more_body", "on_gone", "path", "response_complete",
-        "response_started",
+        "response_started", "task",
     )  # fmt: skip
 
     def __init__(
@@ -120,11 +120,15 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._chunked = False
 
+    task: asyncio.Task[None]
+    """What runs `run_asgi`."""
+
     async def run_asgi(self, _app: object) -> None:
         """Let the hot path answer; uvicorn calls this where it would run the application."""
         try:
             await self._protocol.app_state["gateway"].hot(self)
         finally:
+            self._protocol.tasks.discard(self.task)
             if not self.response_complete:
                 self.copy = None
                 self._protocol.raw.close()  # nothing, or half an answer, went out: the client must see it end

@@ -1,4 +1,4 @@
-"""One client connection: uvicorn's protocol with bounds on a request's head, a short way for hot paths, an orderly end."""
+"""A client's connection: uvicorn's protocol with bounds on heads, a short way for hot paths, and an orderly end."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._retiring = False
         self._hot: Exchange | None = None
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the time for the first request's head."""
@@ -55,6 +57,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer with the connection, and tell the exchange that runs on it."""
         self._disarm()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
         if self._hot is not None:
             self._hot.lost()
@@ -79,25 +83,26 @@ class GuardedProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
-        """Count the target's bytes."""
-        super().on_url(url)
-        self._count(len(url))
+        """Take the target, and count its bytes."""
+        self.url += url
+        self._head_bytes += len(url)
+        if self._head_bytes > self.max_header_bytes:
+            self._too_large = True
+            raise ValueError("head too large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header; trailers are parsed by the same callback, and dropped."""
         if not self._in_head:
             return
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-        if len(self.headers) > self.max_headers:
-            self._too_large = True
-            raise ValueError("too many headers")
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.max_header_bytes:
+        name = name.lower()
+        headers = self.headers
+        headers.append((name, value))
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self.max_header_bytes or len(headers) > self.max_headers:
             self._too_large = True
             raise ValueError("head too large")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         """End the head and begin the answer: an exchange on a hot path, ASGI on any other."""
@@ -139,8 +144,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._hot = cycle if type(cycle) is Exchange else None
-        super()._start_asgi_task(cycle, app)
+        if type(cycle) is not Exchange:
+            self._hot = None
+            super()._start_asgi_task(cycle, app)
+            return
+        self._hot = cycle
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)  # `run_asgi` takes it out again
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
@@ -159,9 +169,28 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle.fed()
 
     def on_response_complete(self) -> None:
-        """Let the transport know that the next write begins another answer."""
+        """Go on with the next pipelined request, or begin the time that a connection may be idle.
+
+        One timer a connection is enough: it looks at when the last answer ended, and is set again if that was just now.
+        """
         self._held.end_answer()
-        super().on_response_complete()
+        if self.pipeline or self.raw.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_idle)
+
+    def _end_idle(self) -> None:
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self.cycle is not None and not self.cycle.response_complete:
+            left = self.timeout_keep_alive
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._end_idle)
+        else:
+            self.raw.close()
 
     def date_header(self) -> bytes:
         """Return the header lines that every answer has; uvicorn renews them once a second."""

@@ -77,6 +77,8 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
 
     tasks = await stack.enter_async_context(asyncio.TaskGroup())
     authenticator = Authenticator(keys, metrics, tasks)
+    if store.snapshot is not None:
+        authenticator.apply(store.snapshot.policy)  # so that issuers' keys are fetched before a request needs them
     stack.push_async_callback(authenticator.close)
     drains = Drains(store.builder.registry, redis)
     recorder = Recorder(metrics, observations, spans, hasher)
@@ -101,6 +103,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
         admin = AdminState(
             AdminGate(settings.read_admin_token(), keys),
             store,
+            authenticator,
             KeyManager(keys) if keys is not None else None,
             drains,
             SpendReader(redis) if redis is not None else None,
@@ -169,7 +172,8 @@ async def _kept_running(run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await run()
-            return
         except Exception:
             log.exception("a background task failed and is started again")
             await asyncio.sleep(_RESTART_SECONDS)
+        else:
+            return

@@ -102,7 +102,7 @@ def open_admin(settings: NexusSettings, url: str | None = None) -> AdminClient:
     """
     token = settings.gateway_admin_token
     if token is None:
-        path = settings.gateway_admin_token_file or settings.home / "run" / "gateway-admin.token"
+        path = settings.admin_token_file
         try:
             token = SecretStr(path.read_text().strip())
         except (OSError, UnicodeDecodeError) as exc:

@@ -10,10 +10,15 @@ from typing import Final
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from gateway.adapter.settings import AdapterSettings
 from gateway.settings import GatewaySettings
 from serving.settings import NexusSettings
 
-READERS: Final[Mapping[str, type[BaseSettings]]] = {"gateway": GatewaySettings, "others": NexusSettings}
+READERS: Final[Mapping[str, type[BaseSettings]]] = {
+    "gateway": GatewaySettings,
+    "provider adapter": AdapterSettings,
+    "others": NexusSettings,
+}
 """Who reads which settings; the others are the command, the steps, the reconciler and the engine parent."""
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -63,9 +63,17 @@ class NexusSettings(BaseSettings):
     gateway_admin_token: SecretStr | None = Field(
         default=None, description="Credential of the admin API besides keys of scope admin, at least 32 characters."
     )
-    gateway_admin_token_file: Path | None = Field(default=None, description="File that holds the admin token instead.")
+    gateway_admin_token_file: Path | None = Field(
+        default=None, description="File that holds the admin token instead; the local node makes one."
+    )
     gateway_redis_url: SecretStr | None = Field(
-        default=None, description="Redis of API keys and shared limits; without it there are none."
+        default=None, description="Redis of API keys and shared limits; the local node starts its own."
+    )
+    gateway_key_pepper: SecretStr | None = Field(
+        default=None, description="Secret that API keys are hashed with, at least 32 characters; the same everywhere."
+    )
+    gateway_key_pepper_file: Path | None = Field(
+        default=None, description="File that holds the pepper instead; the local node makes one."
     )
     gitops_url: str | None = Field(default=None, description="GitOps repository; by default a bare one under the home.")
     mlflow_uri: str | None = Field(
@@ -92,7 +100,11 @@ class NexusSettings(BaseSettings):
             settings = cls()
         except ValidationError as exc:
             raise SettingsError("\n".join(_wrong_value(cls, error) for error in exc.errors())) from exc
-        return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+        return settings.model_copy(update={name: path.expanduser().resolve() for name, path in settings._paths()})
+
+    def _paths(self) -> Iterator[tuple[str, Path]]:
+        """Give what is a path: a process that is started elsewhere must find the same."""
+        return ((name, value) for name, value in self if isinstance(value, Path))
 
     @property
     def gateway(self) -> str:
@@ -123,6 +135,16 @@ class NexusSettings(BaseSettings):
     def spool_dir(self) -> Path:
         """Observations and labels."""
         return self.home / "spool"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Secrets that the home makes for itself, readable by its user alone."""
+        return self.home / "secrets"
+
+    @property
+    def admin_token_file(self) -> Path:
+        """File of the admin token, where no setting holds the token itself."""
+        return self.gateway_admin_token_file or self.secrets_dir / "gateway-admin.token"
 
     def environment_dir(self, name: str) -> Path:
         """Virtual environment `core`, `engine` or `autogptq`."""

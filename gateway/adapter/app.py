@@ -21,7 +21,7 @@ from gateway.adapter.shapes import openai_error, whole
 from gateway.api.errors import STATUS
 from gateway.api.intake import model_of, parse_document
 from gateway.errors import ClientGoneError, ErrorCode, GatewayError
-from gateway.upstream.deadline import DEADLINE_HEADER, seconds_left
+from gateway.resilience.deadline import timeout_of
 from serving.contracts.gateway_policy import RequestLimits
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -79,8 +79,12 @@ class Adapter:
         return parse_document(await read_body(receive, self._limits.max_body_bytes), self._limits)
 
     def seconds(self, scope: Scope) -> float:
-        """Return how long a call may take."""
-        left = seconds_left(header(scope, DEADLINE_HEADER))
+        """Return how long a call may take.
+
+        Raises:
+            InvalidRequestError: The header of the deadline is malformed.
+        """
+        left = timeout_of(dict(scope["headers"]))
         return self._max_seconds if left is None else min(left, self._max_seconds)
 
     async def call(self, operation: Operation, document: dict[str, Any], seconds: float) -> Any:
@@ -110,6 +114,7 @@ class _Exchange:
         """Answer, until done, out of time, or alone."""
         self._request_id = (header(scope, b"x-request-id") or b"").decode("latin-1")
         try:
+            seconds = self._adapter.seconds(scope)
             document = await self._adapter.read(receive)
         except ClientGoneError:
             return
@@ -118,7 +123,7 @@ class _Exchange:
             return
         async with asyncio.TaskGroup() as group:
             # Cancelled once, not for as long as it runs: LiteLLM has to await something to let go of a connection.
-            answering = group.create_task(self._answer(document, self._adapter.seconds(scope)))
+            answering = group.create_task(self._answer(document, seconds))
             watching = group.create_task(_cancel_when_gone(receive, answering))
             answering.add_done_callback(lambda _: watching.cancel())
 

@@ -28,7 +28,7 @@ async def snapshot(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = _PAGE
 ) -> SnapshotView:
     """Show what this process answers by: no secret is part of it. Models come by name, a page at a time."""
-    store = admin_of(request).store
+    store, authenticator = admin_of(request).store, admin_of(request).authenticator
     readiness, current = store.readiness, store.snapshot
     if current is None:
         raise NotReadyError("expected a policy; none has been loaded yet: see /health/ready")
@@ -38,8 +38,8 @@ async def snapshot(
     policy = current.policy
     return SnapshotView(
         revision=current.revision,
-        ready=readiness.ready,
-        reasons=readiness.reasons,
+        ready=readiness.ready and authenticator.ready,
+        reasons=readiness.reasons + authenticator.reasons,
         authentication_required=policy.authentication.required,
         issuers=tuple(issuer.issuer for issuer in policy.authentication.jwt),
         tenants=tuple(tenant.name for tenant in policy.tenants),

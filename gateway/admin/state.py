@@ -12,6 +12,7 @@ from fastapi import Request
 from gateway.admin.audit import AuditLog
 from gateway.admin.drains import Drains
 from gateway.admin.gate import AdminGate
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_manager import KeyManager
 from gateway.errors import NotReadyError
 from gateway.policy_store import PolicyStore
@@ -35,6 +36,7 @@ class AdminState:
 
     gate: AdminGate
     store: PolicyStore
+    authenticator: Authenticator
     keys: KeyManager | None
     drains: Drains
     spend: SpendReader | None

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.api.errors import STATUS
-from gateway.api.formats import FORMATS, Features
+from gateway.api.formats import FORMATS
 from gateway.auth.principal import ANONYMOUS
 from gateway.errors import (
     BodyTimeoutError,
@@ -46,12 +46,11 @@ class Call:
     """
 
     __slots__ = (
-        "asked", "asked_model", "begun", "deadline", "decision", "features", "finish_reason", "format", "headers",
-        "meter", "outcome", "path", "principal", "received", "request_id", "reservation", "route", "span_id",
-        "started", "status", "streamed", "target", "trace", "tries", "try_began", "usage", "user",
+        "_ids", "asked", "asked_model", "begun", "deadline", "decision", "finish_reason", "format", "headers",
+        "max_tokens", "meter", "outcome", "path", "principal", "received", "request_id", "reservation", "route",
+        "span_id", "started", "status", "streamed", "target", "trace", "tries", "try_began", "usage", "user",
     )  # fmt: skip
 
-    features: Features
     trace: Trace
     span_id: bytes
 
@@ -66,6 +65,7 @@ class Call:
         self.user = user
         self.principal = ANONYMOUS
         self.asked_model = ""
+        self.max_tokens: int | None = None
         self.decision: Decision | None = None
         self.route: ModelRoute | None = None
         self.reservation: Reservation | None = None
@@ -93,12 +93,14 @@ class Call:
     def identified(self, request_id: bytes, trace: Trace) -> None:
         """Note by what the request is found again; both go with every answer."""
         self.request_id, self.trace, self.span_id = request_id, trace, trace.span_id
-        self.headers = b"x-request-id: %b\r\n%b" % (request_id, trace.header())
+        self.headers = self._ids = b"x-request-id: %b\r\n%b" % (request_id, trace.header())
 
-    def add_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-        """Note headers that go with the answer, whatever becomes of the request."""
-        if headers:
-            self.headers += b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    def headers_upstream(self) -> bytes:
+        """Return the header lines by which the engine's part of the request is found again."""
+        trace = self.trace
+        if self.span_id is trace.span_id and not trace.state:
+            return self._ids  # not sampled: the engine's parent is what the client is told, too
+        return b"x-request-id: %b\r\n%b" % (self.request_id, trace.upstream(self.span_id))
 
     def failed(self, error: GatewayError) -> None:
         """Note how the request failed; a status that the client has already got stays."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import ErrorCode, GatewayError, LimitExceededError
+from gateway.errors import ErrorCode, GatewayError
 
 STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.INVALID_REQUEST: 400,
@@ -65,8 +65,6 @@ def render(error: GatewayError) -> HttpError:
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
-    if isinstance(error, LimitExceededError):
-        headers.extend(error.headers)
     return HttpError(status, tuple(headers), error_body(error.code, error.message, status=status, param=error.param))
 
 

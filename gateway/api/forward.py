@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from gateway.api.call import Call, Recorder
@@ -170,12 +171,13 @@ def _request(call: Call, target: Target, path: str, body: bytes, policy: Gateway
     """Build the request for an endpoint: the client's body, with the name by which the endpoint knows the model."""
     if target.model != call.asked_model:
         body = replace_model(body, target.model_name)
-    left = min(call.deadline, call.try_began + policy.timeouts.total_seconds) - time.monotonic()
-    return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+    until = b""
+    if target.external or call.deadline != math.inf:
+        until = deadline_line(min(call.deadline, call.try_began + policy.timeouts.total_seconds) - time.monotonic())
+    return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (
         target.heads[path],
-        call.request_id,
-        call.trace.upstream(call.span_id),
-        deadline_line(left),
+        call.headers_upstream(),
+        until,
         len(body),
         body,
     )

@@ -39,6 +39,7 @@ from gateway.errors import (
     ClientGoneError,
     GatewayError,
     InternalError,
+    LimitExceededError,
     NotReadyError,
 )
 from gateway.exchange import AnswerCopy, Exchange
@@ -47,6 +48,7 @@ from gateway.policy_store import PolicyStore
 from gateway.resilience.deadline import timeout_of
 from gateway.routing.request import RouteRequest
 from gateway.routing.snapshot import Snapshot
+from gateway.telemetry.logging import LogThrottle
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.tracing import Trace
 from serving.contracts.gateway_policy import GatewayPolicyBody
@@ -83,6 +85,7 @@ class HotPath:
         self._store = stages.store
         self._metrics = metrics
         self.in_flight = 0
+        self._throttle = LogThrottle(log)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request; a fault of ours becomes a 500 and a log line, and is counted."""
@@ -95,8 +98,8 @@ class HotPath:
         except asyncio.CancelledError:
             call.status, call.outcome = (call.status or 503), Outcome.REJECTED  # the time for shutting down is over
             raise
-        except Exception:
-            log.exception("request failed", extra={"fields": {"request_id": call.request_id.decode()}})
+        except Exception:  # noqa: BLE001 - logged with its traceback, but for what an outage would repeat
+            self._throttle.exception("request failed", {"request_id": call.request_id.decode()})
             self._refuse(call, InternalError("the gateway failed; its log has the request id"), exchange)
         finally:
             self.in_flight -= 1
@@ -127,7 +130,7 @@ class HotPath:
         body = await exchange.read_body(policy.request_limits)
         call.asked = time.monotonic()
         document = parse_document(body, policy.request_limits)
-        call.features = call.format.features(document)
+        call.max_tokens = call.format.max_tokens(document)
         call.user = principal.user or user_of(head, document, exchange.client)
         call.asked_model = model_of(document)
         request = RouteRequest(call.asked_model, principal, call.user, head, document, len(body))
@@ -148,12 +151,10 @@ class HotPath:
         shadow = self._stages.shadows.wanted(route, request)
         if shadow is not None and exchange.copy is None:
             exchange.copy = AnswerCopy(shadow.max_answer_bytes)
-        features = call.features
-        most = features.max_tokens * features.choices if features.max_tokens is not None else None
         call.reservation = reservation = await limiter.reserve(
-            limiter.plan(call.principal, call.user, route), len(body), most
+            limiter.plan(call.principal, call.user, route), len(body), call.max_tokens
         )
-        call.add_headers(reservation.headers)
+        call.headers += reservation.headers
         try:
             await self._stages.forwarder.forward(call, exchange, body, policy)
         finally:
@@ -199,7 +200,7 @@ class HotPath:
             await self._stages.idempotency.finish(key, fingerprint, copy, policy.idempotency.keep_seconds)
 
     def _repeat(self, call: Call, exchange: Exchange, kept: Entry) -> None:
-        call.add_headers(((b"idempotency-replayed", b"true"),))
+        call.headers += b"idempotency-replayed: true\r\n"
         send_whole(call, exchange, kept.status, b"content-type: %b\r\n" % kept.content_type, kept.body)
 
     def _refuse(self, call: Call, error: GatewayError, exchange: Exchange) -> None:
@@ -212,5 +213,7 @@ class HotPath:
         answer = call.format.render(error)
         if isinstance(error, BodyTooLargeError | BodyTimeoutError):
             exchange.keep_alive = False  # what is left of the body is not waited for
+        if isinstance(error, LimitExceededError):
+            call.headers += error.headers
         lines = b"".join([b"%b: %b\r\n" % pair for pair in answer.headers])
         send_whole(call, exchange, answer.status, lines, answer.body)

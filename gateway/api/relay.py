@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.api.call import Call
 from gateway.errors import (
+    ClientGoneError,
     UpstreamError,
     UpstreamOverloadedError,
     UpstreamProtocolError,
@@ -15,7 +16,7 @@ from gateway.errors import (
 )
 from gateway.exchange import Exchange
 from gateway.upstream.connection import Connection
-from gateway.upstream.sse import EventFramer
+from gateway.upstream.sse import EventFramer, StreamMeter
 from serving.contracts.observation import Outcome
 
 _JSON: Final = b"application/json"
@@ -58,7 +59,7 @@ async def relay_whole(call: Call, connection: Connection, exchange: Exchange) ->
 
 
 def _status_error(status: int, headers: list[tuple[bytes, bytes]]) -> UpstreamError:
-    if status in {429, 503}:
+    if status in {429, 503, 529}:
         given = next((value for name, value in headers if name == b"retry-after" and value.isdigit()), None)
         asked = min(int(given[:6]), _MAX_RETRY_AFTER_SECONDS) if given is not None else None
         error = UpstreamOverloadedError(
@@ -103,9 +104,18 @@ async def relay_stream(
             raise
         exchange.end(call.format.error_event(exc, meter))
         return exc
+    except ClientGoneError:
+        meter.settle()
+        if not (meter.done or meter.failed):
+            raise
+        return _failure(meter)  # SDKs close at the mark of the end, before the end of the framing: they have it all
     if not call.started:
         _start_stream(call, connection.content_type, exchange, b"")
     exchange.end(rest)
+    return _failure(meter)
+
+
+def _failure(meter: StreamMeter) -> UpstreamError | None:
     return UpstreamStatusError("the engine reported an error in its stream") if meter.failed else None
 
 

@@ -187,7 +187,7 @@ def parse_jwks(raw: bytes, allowed: tuple[str, ...]) -> dict[str, VerifyKey]:
 def _parse_key(entry: dict[str, Any], allowed: frozenset[str]) -> VerifyKey | None:
     """Read one public key; None when it is not one for signatures that the issuer may use."""
     kid, operations = entry.get("kid"), entry.get("key_ops")
-    if not isinstance(kid, str) or not kid or entry.get("use", "sig") != "sig" or "d" in entry:
+    if not isinstance(kid, str) or not kid or entry.get("use", "sig") != "sig":
         return None
     if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
         return None

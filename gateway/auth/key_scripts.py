@@ -40,7 +40,7 @@ if state[3] and state[3] ~= ARGV[5] then return 'pepper' end
 for i = 7, #ARGV, 3 do
   if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 'conflict' end
 end
-if epoch == '' and missing == '' then missing = ',' .. ARGV[4] end
+if ARGV[2] == 'restore' or (epoch == '' and missing == '') then missing = missing .. ',' .. ARGV[4] end
 epoch = string.gsub(epoch .. missing, '^,', '')
 version = math.max(version, tonumber(ARGV[3]))
 for i = 7, #ARGV, 3 do
@@ -52,7 +52,8 @@ redis.call('HSET', KEYS[3], 'epoch', epoch, 'version', version, 'pepper', ARGV[5
 redis.call('PUBLISH', ARGV[6], version)
 return 'ok'
 """
-"""ARGV: own epoch, `strict` or `restore`, own version, epoch to begin with, pepper, channel, then id, old, new record.
+"""ARGV: own epoch, `strict` or `restore`, own version, a new epoch, pepper, channel, then id, old, new record.
 
+A restore begins an epoch, so that every gateway reads all records again, whatever version it has seen.
 Returns `ok`, `lost` (Redis knows less than the caller), `pepper` (another one), or `conflict` (an old record differs).
 """

@@ -115,7 +115,7 @@ class KeyStore:
                     return
                 if epoch != self._epoch:
                     self._epoch = epoch
-                    if after:  # another data set has joined, whose versions may be lower than what we have seen
+                    if after:  # restored, or joined by another data set: versions may be lower than what was seen
                         after = 0
                         continue
                 self.ring.put(self._parsed(ids, records))

@@ -123,7 +123,9 @@ class Limiter:
             return
         reservation.settled = True
         plan = reservation.plan
-        if prompt_tokens is not None and output_tokens is not None and not failed:
+        if (
+            prompt_tokens and output_tokens is not None and not failed
+        ):  # a prompt of 0 tokens is a refusal by the engine
             plan.estimate.learn(reservation.body_bytes, prompt_tokens, output_tokens)
         prompt = reservation.prompt_tokens if prompt_tokens is None and not failed else prompt_tokens or 0
         output = reservation.output_tokens if output_tokens is None and not failed else output_tokens or 0

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from gateway.limits.memory import Hold
 from gateway.limits.plan import LimitPlan
-from gateway.limits.verdict import Answer, Headers, headers_of
+from gateway.limits.verdict import Answer, headers_of
 
 Used = tuple[int, int, int, int]
 """Requests (0 for one that does not count), prompt tokens, output tokens, nano-USD."""
@@ -62,6 +62,6 @@ class Reservation:
     month: int
 
     @property
-    def headers(self) -> Headers:
-        """The `x-ratelimit-*` headers of the answer; none when nothing was asked."""
-        return headers_of(self.answer, self.plan.counters) if self.answer is not None else ()
+    def headers(self) -> bytes:
+        """The `x-ratelimit-*` header lines of the answer; none when nothing was asked."""
+        return headers_of(self.answer, self.plan.counters) if self.answer is not None else b""

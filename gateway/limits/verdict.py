@@ -15,11 +15,11 @@ Answer = tuple[int, int, int, int, int, int, float, float, float, float, float]
 limit of the tightest of tokens; wait in microseconds; requests left, microseconds until all are there again; the same
 of tokens. Number 0 means that there is none."""
 
-Headers = tuple[tuple[bytes, bytes], ...]
-
 _SECOND_US: Final = 1_000_000
-_REQUESTS: Final = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
-_TOKENS: Final = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+_REQUESTS: Final = (
+    b"x-ratelimit-limit-requests: %b\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+)
+_TOKENS: Final = _REQUESTS.replace(b"requests", b"tokens")
 _BUDGETS: Final = frozenset({Limit.DAY_TOKENS, Limit.MONTH_TOKENS, Limit.DAY_USD, Limit.MONTH_USD})
 
 
@@ -30,23 +30,19 @@ class Status(IntEnum):
     DENIED = 1
 
 
-def headers_of(answer: Answer, counters: Sequence[Counter]) -> Headers:
-    """Return the `x-ratelimit-*` headers of the tightest counters, as OpenAI writes them.
+def headers_of(answer: Answer, counters: Sequence[Counter]) -> bytes:
+    """Return the `x-ratelimit-*` header lines of the tightest counters, as OpenAI writes them.
 
     A limit is the policy's number, what remains can be used at once, and a reset is when all of it is there again.
     """
-    requests: Headers = ()
+    lines = b""
     if answer[3]:
         limit = counters[answer[3] - 1].limit_text(Limit.REQUESTS)
-        requests = _three(_REQUESTS, limit, answer[7], answer[8])
-    if not answer[4]:
-        return requests
-    limit = counters[answer[4] - 1].limit_text(Limit(answer[5]))
-    return requests + _three(_TOKENS, limit, answer[9], answer[10])
-
-
-def _three(names: tuple[bytes, bytes, bytes], limit: bytes, left: float, reset_us: float) -> Headers:
-    return (names[0], limit), (names[1], b"%d" % left), (names[2], duration(reset_us))
+        lines = _REQUESTS % (limit, answer[7], duration(answer[8]))
+    if answer[4]:
+        limit = counters[answer[4] - 1].limit_text(Limit(answer[5]))
+        lines += _TOKENS % (limit, answer[9], duration(answer[10]))
+    return lines
 
 
 def duration(microseconds: float) -> bytes:

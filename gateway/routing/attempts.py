@@ -17,7 +17,6 @@ from itertools import count
 from gateway.resilience.endpoint import EndpointState
 from gateway.routing.rules import Decision
 from gateway.routing.snapshot import ModelRoute, RouteSide, Target
-from gateway.routing.split import pick
 
 _TURN = count()
 """Where the search among equals begins: so that ties take turns."""
@@ -50,7 +49,7 @@ def plan(decision: Decision, clock: Callable[[], float] = time.monotonic) -> Ite
 
 def own_side(decision: Decision) -> RouteSide:
     """Return the side that the request belongs to, ready or not; for the count of diverted requests."""
-    return pick(decision.sticky, decision.route.weighted)
+    return decision.route.own_side(decision.sticky)
 
 
 def _only(side: RouteSide) -> Target | None:
@@ -66,7 +65,7 @@ def _routes(decision: Decision) -> Iterator[ModelRoute]:
 
 
 def _sides(route: ModelRoute, sticky: bytes) -> Iterator[RouteSide]:
-    own = pick(sticky, route.weighted)
+    own = route.own_side(sticky)
     yield own
     if route.stable is not None and own is not route.stable:
         yield route.stable

@@ -68,6 +68,9 @@ class RouteRequest:
         if form is None:  # Responses API
             text = document.get("text")
             form = text.get("format") if isinstance(text, dict) else None
+        if form is None:  # Anthropic
+            config = document.get("output_config")
+            form = config.get("format") if isinstance(config, dict) else None
         if isinstance(form, dict):
             return form.get("type") != "text"
         return any(document.get(name) is not None for name in _GRAMMAR_FIELDS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gateway.resilience.endpoint import EndpointState
+from gateway.routing.split import pick
 from gateway.upstream.origin import Origin
 from serving.contracts.endpoints import ServiceEndpoint
 from serving.contracts.gateway_policy import GatewayPolicyBody
@@ -29,6 +30,10 @@ HOT_PATHS: Final = (
     "/v1/messages",
 )
 """Paths that are passed to engines."""
+
+
+_KNOWN: Final = 1024
+"""Draws that a route remembers."""
 
 
 class Heads(dict[str, bytes]):
@@ -98,6 +103,8 @@ class ModelRoute:
     weighted: tuple[RouteSide, ...]
     live: tuple[RouteSide, ...] = field(init=False)
     stable: RouteSide | None = field(init=False)
+    _known: dict[bytes, RouteSide] = field(init=False, default_factory=dict)
+    """Sides of some of those who asked of late: drawing costs ten times a look."""
     only: Target | None = field(init=False)
     """The single endpoint, ready or not, of a model that has but one."""
 
@@ -107,6 +114,19 @@ class ModelRoute:
         object.__setattr__(self, "stable", next((side for side in weighted if side.side is Side.STABLE), None))
         alone = len(weighted) == 1 and len(weighted[0].targets) == 1
         object.__setattr__(self, "only", weighted[0].targets[0] if alone else None)
+
+    def own_side(self, sticky: bytes) -> RouteSide:
+        """Return the side that a request belongs to, ready or not."""
+        weighted = self.weighted
+        if len(weighted) == 1:
+            return weighted[0]
+        known = self._known
+        side = known.get(sticky)
+        if side is None:
+            if len(known) >= _KNOWN:
+                known.clear()
+            side = known[sticky] = pick(sticky, weighted)
+        return side
 
     @property
     def price(self) -> Price | None:

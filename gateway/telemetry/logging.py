@@ -57,6 +57,13 @@ class LogThrottle:
 
     def warning(self, message: str, fields: dict[str, Any]) -> None:
         """Log a warning if there is room for it."""
+        self._log(logging.WARNING, message, fields)
+
+    def exception(self, message: str, fields: dict[str, Any]) -> None:
+        """Log the exception that is being handled if there is room for it."""
+        self._log(logging.ERROR, message, fields, with_traceback=True)
+
+    def _log(self, level: int, message: str, fields: dict[str, Any], *, with_traceback: bool = False) -> None:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._used = second, 0
@@ -67,4 +74,4 @@ class LogThrottle:
         if self._kept_back:
             fields = fields | {"lines_kept_back": self._kept_back}
             self._kept_back = 0
-        self._logger.warning(message, extra={"fields": fields})
+        self._logger.log(level, message, exc_info=with_traceback, extra={"fields": fields})

@@ -34,14 +34,15 @@ class Trace:
         span_id: 16 hex digits of this request's own span.
         parent_id: The caller's span; None where the trace begins here.
         sampled: Whether spans are written, here and by whoever is called.
+        state: The caller's `tracestate` as a header line, or nothing.
     """
 
-    __slots__ = ("_state", "parent_id", "sampled", "span_id", "trace_id")
+    __slots__ = ("parent_id", "sampled", "span_id", "state", "trace_id")
 
     def __init__(self, parent: bytes | None, state: bytes | None, sample_fraction: float) -> None:
         found = _PARENT.match(parent) if parent is not None else None
         self.span_id = new_span_id()
-        self._state = b""
+        self.state = b""
         if found is None or found[1] == _INVALID_VERSION or found[2] == _NO_TRACE or found[3] == _NO_SPAN:
             self.trace_id = b"%032x" % _ids.getrandbits(128)
             self.parent_id: bytes | None = None
@@ -50,7 +51,7 @@ class Trace:
         self.trace_id, self.parent_id = found[2], found[3]
         self.sampled = bool(int(found[4], 16) & 1)
         if state is not None and _STATE.match(state):
-            self._state = b"tracestate: %b\r\n" % state
+            self.state = b"tracestate: %b\r\n" % state
 
     def header(self, span_id: bytes | None = None) -> bytes:
         """Return the `traceparent` line with a span of this request as the parent; the request's own by default."""
@@ -62,7 +63,7 @@ class Trace:
 
     def upstream(self, span_id: bytes) -> bytes:
         """Return the header lines for a call that has this span."""
-        return self.header(span_id) + self._state
+        return self.header(span_id) + self.state
 
 
 def new_span_id() -> bytes:

@@ -84,7 +84,7 @@ def rotate(
 def revoke(key_id: IdArgument, url: UrlOption = None, json: JsonOption = False) -> None:
     """End a key at once and for good, in every gateway."""
     key = _client(url).revoke(key_id)
-    print_json(key) if json else out.print(f"{key.id} of {key.tenant} is revoked", markup=False)
+    print_json(key) if json else out.print(f"{key.id} of {key.tenant} is revoked", markup=False, soft_wrap=True)
 
 
 def _client(url: str | None) -> AdminClient:
@@ -102,7 +102,9 @@ def _show_issued(issued: IssuedKey, *, json: bool) -> None:
     if json:
         print_json(issued)
         return
-    err.print(f"key {issued.key.id} of {issued.key.tenant}, shown this once: keep it safe", markup=False)
+    err.print(
+        f"key {issued.key.id} of {issued.key.tenant}, shown this once: keep it safe", markup=False, soft_wrap=True
+    )
     typer.echo(issued.credential)
 
 

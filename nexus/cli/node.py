@@ -17,7 +17,7 @@ _STYLES = {Phase.READY: "green", Phase.FAILED: "red"}
 
 
 def up(json: JsonOption = False) -> None:
-    """Start the local node: warm engine parent, reconciler and gateway. Does nothing where they run."""
+    """Start the local node: warm engine parent, reconciler, Redis and gateway. Does nothing where they run."""
     client = NexusClient()
     status = client.up(lambda message: err.print(message, markup=False))
     _show(status, client.settings, json=json)
@@ -60,6 +60,9 @@ def _show(current: NodeStatus, settings: NexusSettings, *, json: bool) -> None:
         return
     print_home(settings)
     out.print(f"gateway   {current.gateway_url or 'not running'}   at commit {(current.gateway_revision or '-')[:12]}")
+    if current.redis is not None:
+        found = f"process {current.redis.pid or '-'}   {'ready' if current.redis.ready else 'not ready'}"
+        out.print(f"redis     {found}", markup=False)
     out.print(f"git head  {(current.commit or '-')[:12]}   synced {time.time() - current.synced_at:.1f} s ago")
     if current.services:
         table = Table(box=None, pad_edge=False, header_style="bold")

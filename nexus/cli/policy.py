@@ -14,7 +14,7 @@ from serving.contracts.policy_check import policy_doubts
 from serving.contracts.policy_folder import ParseCache, read_folder
 from serving.contracts.route import Route
 from serving.contracts.strict_yaml import YamlFault, YamlPath, read_yaml
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, Profile
 
 policy = typer.Typer(name="policy", help="Check gateway policies.", no_args_is_help=True)
 
@@ -36,7 +36,8 @@ def check(path: PathArgument, json: JsonOption = False) -> None:
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    redis = NexusSettings.load().gateway_redis_url is not None
+    settings = NexusSettings.load()
+    redis = settings.gateway_redis_url is not None or settings.profile is Profile.LOCAL  # whose node starts its own
     try:
         if path.is_dir():
             warnings = _check_folder(path, redis=redis)
@@ -52,7 +53,11 @@ def check(path: PathArgument, json: JsonOption = False) -> None:
         for warning in warnings:
             err.print(f"warning: {warning}", markup=False, soft_wrap=True)
         if not problems:
-            out.print(f"{path} can be used" + (f", with {len(warnings)} warnings" if warnings else ""), markup=False)
+            out.print(
+                f"{path} can be used" + (f", with {len(warnings)} warnings" if warnings else ""),
+                markup=False,
+                soft_wrap=True,
+            )
     raise typer.Exit(EXIT_USAGE if problems else 0)
 
 

@@ -41,6 +41,13 @@ class ServiceStatus(StrictModel):
     ready_at: float | None = None
 
 
+class RedisStatus(StrictModel):
+    """The Redis that this node runs for its gateway."""
+
+    pid: int | None
+    ready: bool = Field(description="It answers commands.")
+
+
 class NodeStatus(StrictModel):
     """Written whole and atomically to `run/status.json` after every round of the reconciler."""
 
@@ -55,5 +62,6 @@ class NodeStatus(StrictModel):
         default=False,
         description="The gateway answers by the documents of `commit` and by the addresses of `services`.",
     )
+    redis: RedisStatus | None = Field(default=None, description="None where the settings name another Redis.")
     services: tuple[ServiceStatus, ...] = ()
     problems: tuple[str, ...] = Field(default=(), description="Documents that were refused; the last good ones stay.")

@@ -131,6 +131,8 @@ def _check_route(path: str, text: str, services: Mapping[str, ServedService]) ->
     if route.model != PurePosixPath(path).stem:
         problems.append(Problem(path, 1, "spec.model", f"expected the file's name; got {route.model!r}"))
     for number, endpoint in enumerate(route.endpoints):
+        if endpoint.provider_model is not None:
+            continue  # answered by the provider adapter; the service is only a name
         where = f"spec.endpoints[{number}].service"
         service = services.get(endpoint.service)
         if service is None:

@@ -1,30 +1,28 @@
-"""Keeps the gateway running: starts it, takes over an earlier reconciler's, restarts a dead or hung one."""
+"""The gateway of a home: how it is started, and what it says of itself."""
 
 from __future__ import annotations
 
 import json
-import signal
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
-from serving.local import log_files, ports, probe
+from serving.local import ports, probe
 from serving.local.daemons import core_env
+from serving.local.errors import NodeError
 from serving.local.gateway_config import GatewayConfig
-from serving.local.processes import ProcessId, command_line, environment_of, processes_of_home, spawn_detached
+from serving.local.home_secrets import ensure_secret
+from serving.local.processes import ProcessId, environment_of
+from serving.local.redis_process import redis_url
+from serving.local.supervised import Supervised
 from serving.settings import NexusSettings
 
-PORT_TAKEN = "expected port"  # how the problem of a taken port begins
+PORT_TAKEN: Final = "expected port"  # how the problem of a taken port begins
 
-_LOOK_SECONDS = 0.25
-_ANSWER_SECONDS = 5.0
-_WATCH_SECONDS = 0.5  # the gateway looks at its files every 0.1 s, and up to three times at one that was just written
-_HUNG_SECONDS = 20.0  # no answer to /health/ready for this long; a start takes 0.6 s, on a busy machine ten times that
-_MAX_BACKOFF_SECONDS = 30.0
-_STEADY_SECONDS = 30.0
-_PORT_RETRY_SECONDS = 2.0
+_ANSWER_SECONDS: Final = 5.0
+_WATCH_SECONDS: Final = 0.5  # the gateway looks at its files every 0.1 s, up to three times at one just written
+_PREFIX: Final = "NEXUS_GATEWAY_"
 
 
 @dataclass(frozen=True)
@@ -36,96 +34,73 @@ class GatewayHealth:
     reasons: tuple[str, ...]
 
 
-class GatewayProcess:
-    """The gateway of one home. `step` is called every round and never waits."""
+class GatewayProcess(Supervised[GatewayHealth]):
+    """The gateway of one home. It does not wait for Redis: it answers whom it can without."""
 
     def __init__(self, settings: NexusSettings, argv: Sequence[str], executor: Executor) -> None:
-        self._settings = settings
+        super().__init__(settings, settings.log_dir / "gateway.log", executor)
         self._argv = list(argv)
-        self._executor = executor
-        self._process: ProcessId | None = None
-        self._future: Future[GatewayHealth | None] | None = None
-        self._health: GatewayHealth | None = None
-        self._problem: str | None = None
-        self._look_at = self._try_at = self._started = self._answered = self._asked_at = self._health_at = 0.0
-        self._failures = 0
-        self.log_path = settings.log_dir / "gateway.log"
 
     @property
     def url(self) -> str:
         """Address of the gateway."""
-        return f"http://127.0.0.1:{self._settings.gateway_port}"
+        return f"http://127.0.0.1:{self.settings.gateway_port}"
 
     @property
     def revision(self) -> str | None:
         """Commit whose documents it answers by; None while it does not answer."""
-        return self._health.revision if self._health is not None else None
+        return self.answer.revision if self.answer is not None else None
 
     def has_read(self, revision: str | None, changed_at: float) -> bool:
         """Return whether it answers by a revision and by endpoints that changed at a time of the monotonic clock."""
-        seen = self._health_at > changed_at + _WATCH_SECONDS
-        return self._health is not None and seen and self._health.revision == revision
+        seen = self.asked_at > changed_at + _WATCH_SECONDS
+        return self.answer is not None and seen and self.answer.revision == revision
 
     @property
     def problems(self) -> list[str]:
         """Why it is not as it should be."""
-        own = [self._problem] if self._problem else []
-        return [f"gateway: {reason}" for reason in (*own, *(self._health.reasons if self._health else ()))]
+        own = [self.problem] if self.problem else []
+        return [f"gateway: {reason}" for reason in (*own, *(self.answer.reasons if self.answer else ()))]
 
-    def step(self) -> None:
-        """Start, adopt, look at or restart it, whichever is due."""
-        now = time.monotonic()
-        if self._process is None:
-            if now >= self._try_at:
-                self._start(now)
-            return
-        if not self._process.alive():
-            self._lost(now, "it died; starting it again")
-        else:
-            self._look(now)
+    def argv(self) -> Sequence[str]:
+        """Return the command."""
+        return self._argv
 
-    def _start(self, now: float) -> None:
-        adopted = self._running()
-        if adopted is None:
-            port = self._settings.gateway_port
+    def env(self) -> Mapping[str, str]:
+        """Return this node's settings and files; secrets that the settings do not name are made."""
+        settings = self.settings
+        config = GatewayConfig(settings.run_dir)
+        own = {
+            "POLICY_DIR": config.current,
+            "ENDPOINTS_FILE": config.endpoints_file,
+            "SPOOL_DIR": settings.spool_dir / "observations",
+        }
+        if settings.gateway_key_pepper is None and settings.gateway_key_pepper_file is None:
+            own["KEY_PEPPER_FILE"] = ensure_secret(settings.secrets_dir / "gateway-key.pepper")
+        if settings.gateway_admin_token is None and settings.gateway_admin_token_file is None:
+            own["ADMIN_TOKEN_FILE"] = ensure_secret(settings.admin_token_file)
+        made = {f"{_PREFIX}{name}": str(path) for name, path in own.items()}
+        if settings.gateway_redis_url is None:
+            made[f"{_PREFIX}REDIS_URL"] = redis_url(settings)
+        return core_env(settings, **made)
+
+    def is_mine(self, command: Sequence[str]) -> bool:
+        """Tell whether it is a gateway."""
+        return list(command[: len(self._argv)]) == self._argv
+
+    def is_current(self, process: ProcessId) -> bool:
+        """Tell whether it runs with the settings of this process."""
+        return _of_gateway(environment_of(process.pid)) == _of_gateway(self.env())
+
+    def check_start(self) -> None:
+        """Refuse a start while somebody has one of its ports."""
+        for name, port in {"PORT": self.settings.gateway_port, "ADMIN_PORT": self.settings.gateway_admin_port}.items():
             if not ports.is_free(port):
-                self._problem = (
-                    f"{PORT_TAKEN} {port} free; {ports.owner(port)} has it: stop that, or set NEXUS_GATEWAY_PORT"
-                )
-                self._try_at = now + _PORT_RETRY_SECONDS
-                return
-            log_files.start_fresh(self.log_path)
-            adopted = spawn_detached(self._argv, self._env(), self.log_path)
-        self._process = adopted
-        self._started = self._answered = now
-        self._look_at = now
+                owner = ports.owner(port)
+                raise NodeError(f"{PORT_TAKEN} {port} free; {owner} has it: stop that, or set {_PREFIX}{name}")
 
-    def _look(self, now: float) -> None:
-        if self._future is None and now >= self._look_at:
-            self._asked_at = now
-            self._future = self._executor.submit(self._ask)
-        if self._future is None or not self._future.done():
-            return
-        health, self._future = self._future.result(), None
-        self._health_at = self._asked_at
-        self._look_at = now + _LOOK_SECONDS
-        self._health = health
-        if health is not None:
-            self._answered, self._problem = now, None
-            if now - self._started > _STEADY_SECONDS:
-                self._failures = 0
-        elif now - self._answered > _HUNG_SECONDS and self._process is not None:
-            self._process.send(signal.SIGKILL)
-            self._process.wait(1.0)
-            self._lost(now, f"it did not answer for {_HUNG_SECONDS:g} s; starting it again")
-
-    def _lost(self, now: float, reason: str) -> None:
-        self._process, self._future, self._health = None, None, None
-        self._problem = log_files.with_tail(reason, self.log_path)
-        self._try_at = now + (min(_MAX_BACKOFF_SECONDS, 0.25 * 2.0**self._failures) if self._failures else 0.0)
-        self._failures += 1
-
-    def _ask(self) -> GatewayHealth | None:
+    def ask(self) -> GatewayHealth | None:
+        """Ask for its readiness."""
         status, text = probe.get(self.url, "/health/ready", _ANSWER_SECONDS)
         if status not in (200, 503):
             return None
@@ -136,30 +111,6 @@ class GatewayProcess:
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def _running(self) -> ProcessId | None:
-        """Find the gateway of this home that runs with the settings of this process; one with others is ended."""
-        wanted = self._gateway_env()
-        for process in processes_of_home(self._settings.home):
-            if command_line(process.pid)[: len(self._argv)] != self._argv:
-                continue
-            environment = environment_of(process.pid)
-            if all(environment.get(name) == value for name, value in wanted.items()):
-                return process
-            process.send(signal.SIGTERM)
-            if not process.wait(_ANSWER_SECONDS):
-                process.send(signal.SIGKILL)
-                process.wait(1.0)
-        return None
 
-    def _gateway_env(self) -> Mapping[str, str]:
-        config = GatewayConfig(self._settings.run_dir)
-        paths: Mapping[str, Path] = {
-            "NEXUS_GATEWAY_POLICY_DIR": config.current,
-            "NEXUS_GATEWAY_ENDPOINTS_FILE": config.endpoints_file,
-            "NEXUS_GATEWAY_SPOOL_DIR": self._settings.spool_dir / "observations",
-        }
-        port = str(self._settings.gateway_port)
-        return {"NEXUS_GATEWAY_PORT": port, **{name: str(path) for name, path in paths.items()}}
-
-    def _env(self) -> dict[str, str]:
-        return core_env(self._settings, **self._gateway_env())
+def _of_gateway(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_PREFIX)}

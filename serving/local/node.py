@@ -21,6 +21,7 @@ __all__ = ["NodeError", "down", "keep", "read_status", "up", "wait_synced"]
 
 UP_TIMEOUT_SECONDS = 90.0  # reconciler and gateway import within 5 s on an idle machine
 _POLL_SECONDS = 0.1
+_REDIS_SECONDS = 10.0  # Redis starts in milliseconds; a node without it serves all that needs no keys and no limits
 _REFUSED_SECONDS = 5.0  # how long the gateway's port may be taken before `up` gives up
 
 
@@ -29,14 +30,15 @@ def _quiet(_: str) -> None:
 
 
 def up(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStatus:
-    """Have engine parent, reconciler and gateway running; does nothing to those that are.
+    """Have engine parent, reconciler, Redis and gateway running; does nothing to those that are.
 
     Args:
         settings: Settings of this home.
         say: Told what is being waited for.
 
     Returns:
-        The status, with a gateway that answers by the head of the GitOps repository.
+        The status, with a gateway that answers by the head of the GitOps repository. A Redis that does not come up
+        within seconds is one of its problems.
 
     Raises:
         NodeError: Something did not come up in time, with its last log lines.
@@ -45,14 +47,15 @@ def up(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStat
     ensure_reconciler(settings)
     ensure_parent(settings, say)
     deadline = time.monotonic() + UP_TIMEOUT_SECONDS
+    redis_deadline = time.monotonic() + _REDIS_SECONDS
     refused: float | None = None
     say("waiting for the gateway")
     while True:
         ensure_reconciler(settings)
         status = read_status(settings)
-        if status is not None and status.gateway_revision is not None:
-            return status
         now = time.monotonic()
+        if status is not None and status.gateway_revision is not None and (_has_redis(status) or now > redis_deadline):
+            return status
         problems = [problem for problem in status.problems if problem.startswith("gateway: ")] if status else []
         taken = any(problem.startswith(f"gateway: {PORT_TAKEN}") for problem in problems)
         refused = (refused or now) if taken else None
@@ -60,6 +63,10 @@ def up(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStat
             reason = "\n".join(problems) or f"expected the gateway to answer within {UP_TIMEOUT_SECONDS:g} s"
             raise NodeError(log_files.with_tail(reason, reconciler_log(settings)))
         time.sleep(_POLL_SECONDS)
+
+
+def _has_redis(status: NodeStatus) -> bool:
+    return status.redis is None or status.redis.ready
 
 
 def keep(settings: NexusSettings) -> None:

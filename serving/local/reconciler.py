@@ -34,6 +34,7 @@ from serving.local.lock_file import LockFile
 from serving.local.managed_service import ManagedService
 from serving.local.node_files import NodeFiles
 from serving.local.parent_client import ensure_parent
+from serving.local.redis_process import RedisProcess
 from serving.local.service_record import RecordStore
 from serving.runtimes.inference_schema import GPU_RESOURCE
 from serving.settings import NexusSettings
@@ -56,6 +57,7 @@ class Reconciler:
         self._executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="reconciler")
         self._backend = ProcessBackend(settings)
         self._config = GatewayConfig(settings.run_dir)
+        self._redis = RedisProcess(settings, self._executor) if settings.gateway_redis_url is None else None
         self._gateway = GatewayProcess(settings, gateway_argv, self._executor)
         self._watcher = HeadWatcher(GitOps.of(settings), self._executor)
         self._desired: DesiredState | None = None
@@ -99,6 +101,8 @@ class Reconciler:
         addresses = {name: (s.address, True) for name, s in self._services.items() if s.address is not None}
         if self._config.publish_endpoints(addresses):
             self._endpoints_at = time.monotonic()
+        if self._redis is not None:
+            self._redis.step()
         self._gateway.step()
         self._keep_house()
 
@@ -167,6 +171,8 @@ class Reconciler:
 
     def _report(self, problems: list[str]) -> None:
         own = [self._parent_problem] if self._parent_problem else []
+        redis = self._redis
+        own += [f"redis: {redis.problem}"] if redis is not None and redis.problem else []
         status = NodeStatus(
             commit=self._desired.commit if self._desired else None,
             synced_at=time.time(),
@@ -174,6 +180,7 @@ class Reconciler:
             gateway_url=self._gateway.url,
             gateway_revision=self._gateway.revision,
             gateway_current=self._gateway_is_current(),
+            redis=redis.status() if redis is not None else None,
             services=tuple(service.status() for _, service in sorted(self._services.items())),
             problems=(*problems, *own, *self._gateway.problems),
         )

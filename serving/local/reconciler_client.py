@@ -21,7 +21,14 @@ _STOP_SECONDS = 10.0
 _LOCK_SECONDS = 60.0  # importing takes a second, on a busy machine many times that
 _POLL_SECONDS = 0.05
 _HARMLESS = frozenset(
-    {"NEXUS_HOME", "NEXUS_PROFILE", "NEXUS_ENVIRONMENT", "NEXUS_GATEWAY_PORT", "NEXUS_ENGINE_THREADS"}
+    {
+        "NEXUS_HOME",
+        "NEXUS_PROFILE",
+        "NEXUS_ENVIRONMENT",
+        "NEXUS_GATEWAY_PORT",
+        "NEXUS_GATEWAY_ADMIN_PORT",
+        "NEXUS_ENGINE_THREADS",
+    }
 )
 
 

@@ -48,14 +48,16 @@ def shut_down(settings: NexusSettings, say: Callable[[str], None]) -> int:
     _end_releases(settings, say)
     stop_reconciler(settings)  # before the others, or it would start again what is stopped here
     processes = ours(settings)
-    _end(_leaders(processes), signal.SIGTERM, _TERM_SECONDS)
+    redis = [process for process in processes if _is_redis(process.pid)]
+    _end(_leaders([process for process in processes if process not in redis]), signal.SIGTERM, _TERM_SECONDS)
+    _end(redis, signal.SIGTERM, _TERM_SECONDS)  # after the gateway, which settles its limits as it ends
     # Processes that one of them started meanwhile, or that ignored the request.
     _end(ours(settings), signal.SIGKILL, _KILL_SECONDS)
     left = ours(settings)
     if left:
         shown = "; ".join(f"{process.pid} {' '.join(command_line(process.pid))[:100]}" for process in left)
         raise NodeError(f"expected no process of {settings.home} after SIGKILL; got {shown}: run it again")
-    _check_ports(settings, [settings.gateway_port, *engine_ports])
+    _check_ports(settings, [settings.gateway_port, settings.gateway_admin_port, *engine_ports])
     _remove_files(settings)
     return running
 
@@ -103,7 +105,11 @@ def _runs_our_program(pid: int, home: Path) -> bool:
     if not program.startswith("/"):
         # A title written over the command line, as vLLM's helpers do; a foreign one does not work in the home.
         return program.startswith(("VLLM::", "sglang::"))
-    return Path(program).parent == Path(sys.executable).parent or program.startswith(f"{home}/")
+    return Path(program).is_relative_to(sys.prefix) or program.startswith(f"{home}/")
+
+
+def _is_redis(pid: int) -> bool:
+    return Path((command_line(pid) or [""])[0]).name == "redis-server"
 
 
 def _leaders(processes: Sequence[ProcessId]) -> list[ProcessId]:

@@ -64,13 +64,14 @@ class Installation:
         home = (folder / "home").resolve()
         home.mkdir(parents=True)
         (home / "envs").symlink_to(ENVIRONMENTS)
-        return cls(NexusSettings(home=home, gateway_port=unused_port()), folder)
+        return cls(NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port()), folder)
 
     def start(self, *arguments: str | Path) -> Command:
         """Start `nexus` with arguments."""
         output = self.folder / f"nexus-{len(self._commands)}.txt"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}  # noqa: TID251
         own = {"NEXUS_HOME": str(self.settings.home), "NEXUS_GATEWAY_PORT": str(self.settings.gateway_port)}
+        own["NEXUS_GATEWAY_ADMIN_PORT"] = str(self.settings.gateway_admin_port)
         with output.open("wb") as sink:
             process = subprocess.Popen(
                 [str(NEXUS), *map(str, arguments)],

@@ -56,9 +56,16 @@ def event(content: str | None = None, **extra: Any) -> str:
 
 
 class FakeUpstream:
-    """The server; use `async with`, or `start_in_thread` from synchronous tests."""
+    """The server; use `async with`, or `start_in_thread` from synchronous tests.
 
-    def __init__(self) -> None:
+    Args:
+        script: Answers every request, whatever its body says; None for what the body says.
+        obedient: False to ignore what bodies say, as the engine behind one that is to fail has to.
+    """
+
+    def __init__(self, script: dict[str, Any] | None = None, *, obedient: bool = True) -> None:
+        self.script = script
+        self.obedient = obedient
         self.requests: list[Received] = []
         self.connections = 0
         self.port = 0
@@ -156,7 +163,8 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, request: Received) -> None:
         body = json.loads(request.body)
-        script = body.get("fake") or _default_script(body)
+        told = body.get("fake") if self.server.obedient else None
+        script = self.server.script or told or _default_script(body)
         pause = script.get("pause", 0)
         for piece in script["pieces"]:
             if pause:

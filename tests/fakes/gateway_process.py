@@ -38,9 +38,18 @@ def route(weights: dict[str, int], model: str = "m", release: str = "r1") -> str
 
 
 class GatewayProcess:
-    """Starts `python -m gateway` before a fake engine; `stop` always ends it."""
+    """Starts `python -m gateway` before a fake engine; `stop` always ends it.
+
+    Attributes:
+        policy: Text of the policy document of the next commits.
+        routes: Texts of more routes by model, besides `m`, of the next commits.
+        headers: What every `post` sends besides its own headers.
+    """
 
     def __init__(self, root: Path, engine: FakeUpstream, **settings: str) -> None:
+        self.policy = POLICY
+        self.routes: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
         self.root = root
         self.engine = engine
         self.port = free_port()
@@ -65,8 +74,10 @@ class GatewayProcess:
         name = f"commit{self._commits:04d}"
         folder = self.root / name
         (folder / "routes").mkdir(parents=True)
-        (folder / "policy.yaml").write_text(POLICY)
+        (folder / "policy.yaml").write_text(self.policy)
         (folder / "routes/m.yaml").write_text(route_text or route(weights))
+        for model, text in self.routes.items():
+            (folder / f"routes/{model}.yaml").write_text(text)
         (folder / "REVISION").write_text(name)
         link = self.root / ".next"
         link.symlink_to(name)
@@ -114,7 +125,7 @@ class GatewayProcess:
     def post(self, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, str], bytes]:
         raw = json.dumps({"model": "m"} | body)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.call("POST", "/v1/chat/completions", raw, names)
+        return self.call("POST", "/v1/chat/completions", raw, self.headers | names)
 
     def call(
         self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None

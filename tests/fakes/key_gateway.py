@@ -73,7 +73,9 @@ class KeyGateway:
         self.registry = self.store.builder.registry
         self.drains = Drains(self.registry, self.redis)
         gate = AdminGate(SecretStr(ADMIN_TOKEN), self.keys)
-        self.admin = AdminState(gate, self.store, self.manager, self.drains, FixedSpend(), AuditLog())
+        self.admin = AdminState(
+            gate, self.store, self.authenticator, self.manager, self.drains, FixedSpend(), AuditLog()
+        )
         self.port = 0
         self.serving: asyncio.Task[None] | None = None
         self._tasks = tasks

@@ -53,7 +53,7 @@ def fake_settings(home: Path) -> NexusSettings:
         "esac\n"
     )
     python.chmod(0o755)
-    return NexusSettings(home=home.resolve(), gateway_port=unused_port())
+    return NexusSettings(home=home.resolve(), gateway_port=unused_port(), gateway_admin_port=unused_port())
 
 
 def unused_port() -> int:

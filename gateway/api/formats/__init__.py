@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.api.formats.anthropic_messages import MessagesFormat
-from gateway.api.formats.base import Features, WholeAnswer, WireFormat
+from gateway.api.formats.base import WholeAnswer, WireFormat
 from gateway.api.formats.openai_chat import ChatFormat, CompletionFormat, EmbeddingFormat
 from gateway.api.formats.openai_responses import ResponsesFormat
 
@@ -24,5 +24,5 @@ FORMATS: Final[Mapping[str, WireFormat]] = {
     "/v1/messages": MESSAGES,
 }
 
-__all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "FORMATS", "MESSAGES", "RESPONSES", "Features", "WholeAnswer",
+__all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "FORMATS", "MESSAGES", "RESPONSES", "WholeAnswer",
            "WireFormat"]  # fmt: skip

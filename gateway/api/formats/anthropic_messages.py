@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from gateway.api.errors import HttpError, render
-from gateway.api.formats.base import Features, WholeAnswer, WireFormat, positive, status_of
+from gateway.api.formats.base import WholeAnswer, WireFormat, positive, status_of
 from gateway.errors import GatewayError
 from gateway.upstream.sse import StreamMeter
 from gateway.upstream.usage import Usage, count_of
@@ -139,12 +139,9 @@ class MessagesFormat(WireFormat):
         message = error.get("message")
         return message_error(status, message if isinstance(message, str) else _NO_REASON)
 
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """Read `stream`, `max_tokens`, `tools` and `output_config.format`."""
-        get = document.get
-        config = get("output_config")
-        structured = (isinstance(config, dict) and bool(config.get("format"))) or bool(get("output_format"))
-        return Features(get("stream") is True, positive(get("max_tokens")), 1, bool(get("tools")), structured)
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """Read `max_tokens`."""
+        return positive(document.get("max_tokens"))
 
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:
         """Read `usage` and `stop_reason`."""

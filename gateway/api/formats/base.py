@@ -15,19 +15,6 @@ _MAX_CHOICES: Final = 1024
 """Above OpenAI's and vLLM's own limits (128 and 16,384 with one prompt); a bound, so that estimates stay finite."""
 
 
-class Features(NamedTuple):
-    """What a request asks for, as routing rules and token reservations need it.
-
-    `max_tokens` is a choice's limit, None when the request sets none. `choices` is the number of answers asked for.
-    """
-
-    stream: bool
-    max_tokens: int | None
-    choices: int
-    tools: bool
-    structured_output: bool
-
-
 class WholeAnswer(NamedTuple):
     """What an answer that is not a stream says of itself; the finish reason is in the words of chat completions."""
 
@@ -64,8 +51,11 @@ class WireFormat(ABC):
         return body
 
     @abstractmethod
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """Read a request's features; malformed fields count as absent, the engine says what is wrong with them."""
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """Return the most output tokens that a request asks for, over all its choices; None when it does not say.
+
+        Malformed fields count as absent: the engine says what is wrong with them.
+        """
 
     @abstractmethod
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gateway.api.formats.base import Features, WholeAnswer, WireFormat, choices_of, positive
+from gateway.api.formats.base import WholeAnswer, WireFormat, choices_of, positive
 from gateway.upstream.sse import StreamMeter
 from gateway.upstream.usage import Usage, count_of
 
 _DONE: Final = b"[DONE]"
-_STRUCTURED: Final = (
-    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-)  # fmt: skip
-"""vLLM's own ways to ask for a schema or grammar, current and former; the former are SGLang's too."""
 
 
 def openai_usage(value: object) -> Usage | None:
@@ -67,19 +63,12 @@ class ChatFormat(WireFormat):
 
     meter = ChatMeter
 
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """Read `stream`, the token limit, `n`, `tools`, and every way to ask for structured output."""
-        get = document.get
-        limit = get("max_completion_tokens")
-        form = get("response_format")
-        structured = isinstance(form, dict) and form.get("type") in {"json_object", "json_schema", "structural_tag"}
-        return Features(
-            get("stream") is True,
-            positive(get("max_tokens") if limit is None else limit),
-            1 if (count := get("n")) is None else choices_of(count),
-            bool(get("tools") or get("functions")),
-            structured or not all(get(name) is None for name in _STRUCTURED),
-        )
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """Read `max_completion_tokens`, or `max_tokens` as it was called before, for each of `n` choices."""
+        limit = document.get("max_completion_tokens")
+        most = positive(document.get("max_tokens") if limit is None else limit)
+        count = document.get("n")
+        return most if most is None or count is None else most * choices_of(count)
 
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:
         """Read `usage` and the first choice's `finish_reason`."""
@@ -93,19 +82,19 @@ class ChatFormat(WireFormat):
 class CompletionFormat(ChatFormat):
     """`/v1/completions`: a list of prompts asks for `n` choices each, and each choice has the limit."""
 
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """Read as for chat, with the default limit that engines apply and the number of prompts."""
-        features = super().features(document)
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """Read as for chat, for each of the prompts."""
+        most = super().max_tokens(document)
         prompt = document.get("prompt")
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-            return features._replace(choices=choices_of(len(prompt) * features.choices))
-        return features
+        if most is not None and isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+            return most * choices_of(len(prompt))
+        return most
 
 
 class EmbeddingFormat(ChatFormat):
     """`/v1/embeddings`: nothing is generated."""
 
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """An embedding streams nothing and has no output tokens."""
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """An embedding has no output tokens."""
         del document
-        return Features(stream=False, max_tokens=0, choices=1, tools=False, structured_output=False)
+        return 0

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.api.formats.base import Features, WholeAnswer, WireFormat, positive
+from gateway.api.formats.base import WholeAnswer, WireFormat, positive
 from gateway.errors import GatewayError
 from gateway.upstream.sse import StreamMeter
 from gateway.upstream.usage import Usage, count_of
@@ -105,18 +105,9 @@ class ResponsesFormat(WireFormat):
         }
         return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
 
-    def features(self, document: Mapping[str, Any]) -> Features:
-        """Read `stream`, `max_output_tokens`, `tools` and `text.format`."""
-        text = document.get("text")
-        form = text.get("format") if isinstance(text, dict) else None
-        structured = isinstance(form, dict) and form.get("type") in {"json_object", "json_schema"}
-        return Features(
-            document.get("stream") is True,
-            positive(document.get("max_output_tokens")),
-            1,
-            bool(document.get("tools")),
-            structured or document.get("structured_outputs") is not None,
-        )
+    def max_tokens(self, document: Mapping[str, Any]) -> int | None:
+        """Read `max_output_tokens`."""
+        return positive(document.get("max_output_tokens"))
 
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:
         """Read `usage` and why the response ended."""

@@ -6,7 +6,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anthropic
 import httpx
@@ -17,6 +18,8 @@ import pytest
 from tests.fakes import anthropic_provider, openai_provider
 from tests.fakes.adapter_process import AdapterProcess
 from tests.fakes.anthropic_provider import AnthropicProvider
+from tests.fakes.fake_upstream import FakeUpstream
+from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.openai_provider import OpenAIProvider
 from tests.fakes.provider_server import Fault, ProviderServer
 
@@ -80,8 +83,8 @@ def gpt(http: httpx.Client) -> openai.OpenAI:
 def ask(http: httpx.Client) -> Callable[..., httpx.Response]:
     """Post one request on a path, with a model and what the path needs besides."""
 
-    def post(path: str, model: str, /, deadline_ms: int | None = None, **body: Any) -> httpx.Response:
-        headers = {} if deadline_ms is None else {"x-nexus-deadline-ms": str(deadline_ms)}
+    def post(path: str, model: str, /, deadline_seconds: float | None = None, **body: Any) -> httpx.Response:
+        headers = {} if deadline_seconds is None else {"x-request-timeout-seconds": str(deadline_seconds)}
         return http.post(f"http://adapter{path}", json=bodies(model)[path] | body, headers=headers)
 
     return post
@@ -132,8 +135,8 @@ def test_openais_sdk_through_the_adapter(gpt: openai.OpenAI, model: str) -> None
     assert named[-1].type == "response.completed"
 
 
-def test_completions_and_embeddings(gpt: openai.OpenAI) -> None:
-    """The two older paths answer and stream."""
+def test_completions_and_embeddings(gpt: openai.OpenAI, providers: dict[str, ProviderServer]) -> None:
+    """The two older paths answer and stream, and try once."""
     model = "openai/gpt-3.5-turbo-instruct"
     assert gpt.completions.create(model=model, prompt="a").choices[0].text == TEXT
     events = list(gpt.completions.create(model=model, prompt="a", stream=True))
@@ -142,6 +145,13 @@ def test_completions_and_embeddings(gpt: openai.OpenAI) -> None:
     vectors = gpt.embeddings.create(model="openai/text-embedding-3-small", input=["a", "b"], encoding_format="float")
     assert [entry.embedding for entry in vectors.data] == [[0.25, -0.5, 1.0]] * 2
     assert vectors.usage.prompt_tokens == 5
+    providers[GPT].asked.clear()
+    providers[GPT].faults.extend([Fault(kind="rate"), Fault(kind="rate")])
+    with pytest.raises(openai.RateLimitError):
+        gpt.embeddings.create(model="openai/text-embedding-3-small", input="a")
+    with pytest.raises(openai.RateLimitError):
+        gpt.completions.create(model=model, prompt="a")
+    assert len(providers[GPT].asked) == 2
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
@@ -228,11 +238,11 @@ def test_time_is_bounded_by_the_gateways_deadline(
     provider = providers[model]
     for stream in (False, True):
         provider.faults.append(Fault(silent=True))
-        answer = ask(path, model, deadline_ms=600, stream=stream)
+        answer = ask(path, model, deadline_seconds=0.6, stream=stream)
         assert answer.status_code == 504
         assert provider.asked[-1].left.wait(5)
     provider.faults.append(Fault(hang=4))
-    answer = ask(path, model, deadline_ms=600, stream=True)
+    answer = ask(path, model, deadline_seconds=0.6, stream=True)
     assert answer.status_code == 200
     assert "in time" in answer.text
     assert provider.asked[-1].left.wait(5)
@@ -253,6 +263,40 @@ def test_a_gateway_that_leaves_cancels_the_call(
     with http.stream("POST", f"http://adapter{path}", json=bodies(model)[path] | {"stream": True}) as answer:
         assert next(answer.iter_raw())
     assert provider.asked[-1].left.wait(5)
+
+
+def test_providers_through_the_gateway(
+    adapter: AdapterProcess, providers: dict[str, ProviderServer], tmp_path: Path
+) -> None:
+    """To clients a provider is one more model: both SDKs, streams, tokens observed, a busy provider told apart."""
+    endpoint = {"service": "claude", "side": "stable", "weight_percent": 100, "provider_model": CLAUDE}
+    spec = {"model": "claude", "endpoints": [endpoint]}
+    route = json.dumps({"kind": "Route", "metadata": {"name": "claude"}, "spec": spec})
+    gateway = GatewayProcess(
+        tmp_path, cast("FakeUpstream", SimpleNamespace(url="http://127.0.0.1:9")), PROVIDER_SOCKET=str(adapter.socket)
+    )
+    gateway.commit({}, route)
+    try:
+        gateway.start()
+        url = f"http://127.0.0.1:{gateway.port}"
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as gpt:
+            create: Any = gpt.chat.completions.create
+            ask = {"model": "claude", "messages": MESSAGES, "max_tokens": 10}
+            assert create(**ask).choices[0].message.content == TEXT
+            events = list(create(**ask, stream=True))
+            assert "".join(event.choices[0].delta.content or "" for event in events) == TEXT
+        with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as claude:
+            with claude.messages.stream(model="claude", messages=MESSAGES, max_tokens=10) as stream:
+                assert stream.get_final_message().content[0].type == "text"
+            providers[CLAUDE].faults.append(Fault(kind="rate", retry_after="7"))
+            with pytest.raises(anthropic.APIStatusError) as busy:
+                claude.messages.create(model="claude", messages=MESSAGES, max_tokens=10)
+            assert busy.value.response.headers["retry-after"] == "7"
+    finally:
+        gateway.stop()
+    assert [asked.body["model"] for asked in providers[CLAUDE].asked] == ["claude-sonnet-4"] * 4
+    answered = gateway.observations()[:3]
+    assert [(line["prompt_tokens"], line["output_tokens"]) for line in answered] == [(13, 3)] * 3
 
 
 def test_what_a_client_may_not_do(ask: Callable[..., httpx.Response], providers: dict[str, ProviderServer]) -> None:

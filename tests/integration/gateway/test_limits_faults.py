@@ -265,7 +265,7 @@ async def test_a_process_alone_applies_its_share(redis: RedisProcess) -> None:
     redis.kill()
     await limiter.open()
     for _ in range(2):
-        assert dict((await limiter.reserve(limiter.plan_of(), 10, 10)).headers)[b"x-ratelimit-limit-requests"] == b"60"
+        assert b"x-ratelimit-limit-requests: 60\r\n" in (await limiter.reserve(limiter.plan_of(), 10, 10)).headers
     with pytest.raises(LimitExceededError) as refused:
         await limiter.reserve(limiter.plan_of(), 10, 10)
     assert refused.value.retry_after_seconds == 2

@@ -23,6 +23,10 @@ from tests.fakes.waiting import until
 pytestmark = pytest.mark.integration
 
 
+def fields(lines: bytes) -> dict[bytes, bytes]:
+    return dict(line.split(b": ") for line in lines.splitlines())
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisProcess]:
     with RedisProcess() as redis:
@@ -87,7 +91,7 @@ async def test_a_refused_request_takes_nothing_from_any_counter(redis: RedisProc
             await limiter.reserve(plan, 100, 10)
         assert "concurrent_requests 1 of the rule 'models' (for each model)" in refused.value.message
         assert refused.value.retry_after_seconds == 1
-        assert {name for name, _ in refused.value.headers} >= {
+        assert set(fields(refused.value.headers)) >= {
             b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"
         }  # fmt: skip
         assert before == {key: redis.client.get(key) for key in redis.client.keys("{nexus}:limit:*")}
@@ -123,7 +127,7 @@ async def test_headers_tell_the_tightest_rule(redis: RedisProcess) -> None:
     )
     async with running(TestLimiter(shared_counters(redis), *limits)) as limiter:
         reservation = await limiter.reserve(limiter.plan_of(), 100, 70)
-        headers = dict(reservation.headers)
+        headers = fields(reservation.headers)
     assert headers[b"x-ratelimit-limit-requests"] == b"60"
     assert headers[b"x-ratelimit-remaining-requests"] == b"9"
     assert headers[b"x-ratelimit-reset-requests"] == b"1s"

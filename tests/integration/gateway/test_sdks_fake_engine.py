@@ -206,9 +206,6 @@ def test_openais_sdk_raises_its_own_errors(gpt: openai.OpenAI) -> None:
         create(model="m", messages=MESSAGES, extra_body=refuses(500, {"error": {"message": "secret details"}}))
     assert (failed.value.status_code, failed.value.code) == (502, "upstream_status")
     assert "secret details" not in str(failed.value)
-    with pytest.raises(openai.InternalServerError) as busy:
-        create(model="m", messages=MESSAGES, extra_body=refuses(429, {"error": {}}, retry_after="7"))
-    assert busy.value.response.headers["retry-after"] == "7"
     with pytest.raises(openai.APIError, match="closed the connection"):
         list(create(model="m", messages=MESSAGES, stream=True, extra_body=answers(chat(stream=True), 3, "reset")))
     with pytest.raises(openai.NotFoundError):
@@ -218,6 +215,9 @@ def test_openais_sdk_raises_its_own_errors(gpt: openai.OpenAI) -> None:
     last = events[-1]
     assert last.type == "error"
     assert (last.code, last.sequence_number) == ("upstream_reset", 5)
+    with pytest.raises(openai.InternalServerError) as busy:
+        create(model="m", messages=MESSAGES, extra_body=refuses(429, {"error": {}}, retry_after="7"))
+    assert busy.value.response.headers["retry-after"] == "7"
 
 
 def test_anthropics_sdk_raises_its_own_errors(gateway: GatewayProcess, claude: anthropic.Anthropic) -> None:
@@ -236,9 +236,6 @@ def test_anthropics_sdk_raises_its_own_errors(gateway: GatewayProcess, claude: a
     with pytest.raises(anthropic.InternalServerError) as failed:
         create(model="m", max_tokens=9, messages=MESSAGES, extra_body=refuses(500, {}))
     assert failed.value.status_code == 502
-    with pytest.raises(anthropic.APIStatusError) as busy:
-        create(model="m", max_tokens=9, messages=MESSAGES, extra_body=refuses(429, {}, retry_after="7"))
-    assert busy.value.response.headers["retry-after"] == "7"
     with pytest.raises(anthropic.APIStatusError, match="closed the connection"):
         list(
             create(
@@ -253,9 +250,35 @@ def test_anthropics_sdk_raises_its_own_errors(gateway: GatewayProcess, claude: a
     events = Reply(events=[*message_events().events[:4], overloaded])
     with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
         list(create(model="m", max_tokens=9, messages=MESSAGES, stream=True, extra_body=answers(events)))
+    with pytest.raises(anthropic.APIStatusError) as busy:
+        create(model="m", max_tokens=9, messages=MESSAGES, extra_body=refuses(429, {}, retry_after="7"))
+    assert busy.value.response.headers["retry-after"] == "7"
     gateway.stop()
     outcomes = [line["outcome"] for line in gateway.observations()]
     assert outcomes == ["engine-refused"] * 2 + ["rejected"] + ["upstream-error"] * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "reply", "mark"),
+    [
+        ("/v1/chat/completions", OpenAIProvider()._chat({"model": "m", "stream": True}), "[DONE]"),
+        ("/v1/messages", Reply(events=AnthropicProvider()._events({"model": "m"})), '"message_stop"'),
+        ("/v1/responses", OpenAIProvider()._response({"model": "m", "stream": True}), "response.completed"),
+    ],
+)
+def test_a_client_that_leaves_at_the_end_has_its_answer(
+    gateway: GatewayProcess, path: str, reply: Reply, mark: str
+) -> None:
+    """SDKs close at the mark of the end, which may be before the last bytes of the framing: that is no disconnect."""
+    script = answers(reply, len(reply.events), "hang")
+    url, body = f"http://127.0.0.1:{gateway.port}{path}", {"model": "m", "stream": True, **script}
+    with httpx.Client() as client, client.stream("POST", url, json=body) as answer:
+        lines = answer.iter_lines()
+        assert any(mark in line for line in lines)
+    assert gateway.engine.requests[0].client_left.wait(5)
+    gateway.stop()
+    (line,) = gateway.observations()
+    assert (line["outcome"], line["status"], line["finish_reason"]) == ("ok", 200, "stop")
 
 
 def test_langchain(gateway: GatewayProcess) -> None:

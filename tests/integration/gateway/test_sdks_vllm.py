@@ -55,7 +55,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     home = (tmp_path_factory.mktemp("sdks") / "home").resolve()
     home.mkdir()
     (home / "envs").symlink_to(ENVIRONMENTS)
-    settings = NexusSettings(home=home, gateway_port=unused_port())
+    settings = NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port())
     weights = write_tiny_llama(home / "weights")
     log_path = settings.log_dir / "engine.log"
     try:

@@ -61,7 +61,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusSettings
     home = (tmp_path_factory.mktemp("node") / "home").resolve()
     home.mkdir()
     (home / "envs").symlink_to(ENVIRONMENTS)
-    made = NexusSettings(home=home, gateway_port=unused_port())
+    made = NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port())
     try:
         yield made
     finally:

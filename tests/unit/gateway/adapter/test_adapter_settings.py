@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from gateway.adapter.__main__ import listen
 from gateway.adapter.settings import AdapterSettings, prepare_environment, secrets_of_environment
 from gateway.settings import UnknownSettingError
-from gateway.upstream.deadline import seconds_left
 
 
 def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,12 +62,3 @@ def test_the_socket_is_the_users_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="something else"):
         listen(path)
     assert path.read_text() == "notes"
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [(None, None), (b"1500", 1.5), (b"0", 0.0), (b"-5", None), (b"1e3", None), (b"", None), (b"9" * 13, None)],
-)
-def test_the_deadlines_header(value: bytes | None, seconds: float | None) -> None:
-    """Milliseconds, or nothing."""
-    assert seconds_left(value) == seconds

@@ -150,8 +150,10 @@ async def test_credentials_and_hop_headers_stay_here(tmp_path: Path) -> None:
     async with opened(tmp_path) as site:
         await site.post({}, {"authorization": "Bearer s", "cookie": "c", "x-evil": "1", "te": "trailers"})
         allowed = {"host", "content-type", "content-length", "x-request-id", "traceparent"}
-        allowed |= {"x-request-timeout-seconds"}
         assert set(site.engine.requests[0].headers) == allowed
+        await site.post({}, {"x-request-timeout-seconds": "5"})
+        assert set(site.engine.requests[1].headers) == allowed | {"x-request-timeout-seconds"}
+        assert 0 < float(site.engine.requests[1].headers["x-request-timeout-seconds"]) <= 5
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings"])

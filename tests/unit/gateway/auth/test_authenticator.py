@@ -177,6 +177,14 @@ async def test_a_remembered_token_ends_on_time(auth: Auth) -> None:
         auth.identify(token)
 
 
+async def test_nobody_makes_the_gateway_ask_with_an_algorithm_that_is_not_allowed(auth: Auth) -> None:
+    """A token whose algorithm the issuer may not use is refused before its issuer is asked for any key."""
+    for algorithm in ("none", "HS256", "RS512"):
+        with pytest.raises(UnauthorizedError):
+            auth.identify(auth.issuer.mint(header={"alg": algorithm, "kid": "unknown"}))
+    assert auth.issuer.fetches == 0
+
+
 async def test_what_is_remembered_is_bounded_and_holds_no_credential(
     auth: Auth, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ def test_keys_differ() -> None:
         lambda key: key[:5] + ("a" if key[5] != "a" else "b") + key[6:],
         lambda key: key[:20] + key[21] + key[20] + key[22:] if key[20] != key[21] else "",
         lambda key: key[:-6] + "000000",
-        lambda key: key.replace("n", "ｎ", 1),
+        lambda key: key.replace("n", "\uff4e", 1),
         lambda _: "",
     ],
 )

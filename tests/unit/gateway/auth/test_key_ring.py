@@ -3,6 +3,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import replace
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -100,7 +101,7 @@ def test_listeners_hear_of_changes_only() -> None:
 
 
 def test_a_record_survives_being_written_and_read() -> None:
-    """A record is the same after a round trip, byte for byte the second time, and a newer gateway's field is ignored."""
+    """A record is the same after a round trip, byte for byte; a field of a newer gateway is ignored."""
     ring = KeyRing(PEPPER)
     _, record = make(ring, expires=9.5, models=("m", "n"), rotated_from="x", revoked=1.5)
     raw = record.dump()
@@ -134,7 +135,5 @@ def test_a_field_of_the_wrong_type_is_refused(change: dict[str, object]) -> None
     ring = KeyRing(PEPPER)
     _, record = make(ring)
     fields = {name: getattr(record, name) for name in KeyRecord.__slots__}
-    import orjson
-
     with pytest.raises(BrokenRecordError):
         KeyRecord.parse(orjson.dumps(fields | change))

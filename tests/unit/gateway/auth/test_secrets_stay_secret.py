@@ -20,6 +20,7 @@ from gateway.redis_connection import RedisConnection, RedisUnavailableError
 from nexus.admin import AdminClient, AdminError
 from serving.contracts.admin_api import IssuedKey, KeyScope, KeyState, KeyView
 from tests.fakes.authentication import Auth
+from tests.fakes.token_issuer import TokenIssuer
 
 PEPPER = "pepper-that-nobody-may-see-4711-x"
 
@@ -69,8 +70,6 @@ async def test_refusals_hold_no_credential(auth: Auth, caplog: pytest.LogCapture
 
 def test_a_token_prints_without_itself() -> None:
     """A token that has been read prints neither its text nor its claims."""
-    from tests.fakes.token_issuer import TokenIssuer
-
     raw = TokenIssuer().mint(sub="somebody")
     assert raw not in repr(read_token(raw.encode()))
     assert "somebody" not in repr(read_token(raw.encode()))

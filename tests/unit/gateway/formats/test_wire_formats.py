@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.api.errors import STATUS
-from gateway.api.formats import CHAT, COMPLETIONS, EMBEDDINGS, FORMATS, MESSAGES, RESPONSES, Features, WireFormat
+from gateway.api.formats import CHAT, COMPLETIONS, EMBEDDINGS, FORMATS, MESSAGES, RESPONSES, WireFormat
 from gateway.api.formats.anthropic_messages import MessagesMeter, error_type
 from gateway.api.formats.openai_responses import ResponsesMeter
 from gateway.errors import GatewayError, ModelNotFoundError, OverloadedError, UpstreamResetError
@@ -26,31 +26,25 @@ def test_every_hot_path_has_a_format() -> None:
 @pytest.mark.parametrize(
     ("wire", "document", "expected"),
     [
-        (CHAT, {}, Features(False, None, 1, False, False)),
-        (CHAT, {"stream": True, "max_tokens": 5, "n": 3, "tools": [TOOL]}, Features(True, 5, 3, True, False)),
-        (CHAT, {"max_tokens": 5, "max_completion_tokens": 7}, Features(False, 7, 1, False, False)),
-        (CHAT, {"functions": [{}], "response_format": {"type": "json_schema"}}, Features(False, None, 1, True, True)),
-        (CHAT, {"response_format": {"type": "text"}}, Features(False, None, 1, False, False)),
-        (CHAT, {"structured_outputs": {"regex": "a"}}, Features(False, None, 1, False, True)),
-        (CHAT, {"guided_json": {}}, Features(False, None, 1, False, True)),
-        (CHAT, {"stream": "yes", "max_tokens": "9", "n": -1, "tools": []}, Features(False, None, 1, False, False)),
-        (CHAT, {"max_tokens": True, "n": 10**9, "response_format": []}, Features(False, None, 1024, False, False)),
-        (COMPLETIONS, {"prompt": "a", "n": 2, "max_tokens": 4}, Features(False, 4, 2, False, False)),
-        (COMPLETIONS, {"prompt": ["a", "b", "c"], "n": 2}, Features(False, None, 6, False, False)),
-        (COMPLETIONS, {"prompt": [1, 2, 3]}, Features(False, None, 1, False, False)),
-        (COMPLETIONS, {"prompt": [[1], [2]]}, Features(False, None, 2, False, False)),
-        (EMBEDDINGS, {"input": ["a"], "stream": True}, Features(False, 0, 1, False, False)),
-        (RESPONSES, {"stream": True, "max_output_tokens": 8, "tools": [TOOL]}, Features(True, 8, 1, True, False)),
-        (RESPONSES, {"text": {"format": {"type": "json_schema"}}, "n": 2}, Features(False, None, 1, False, True)),
-        (RESPONSES, {"text": {"format": {"type": "text"}}}, Features(False, None, 1, False, False)),
-        (MESSAGES, {"stream": True, "max_tokens": 6, "tools": [{}], "n": 4}, Features(True, 6, 1, True, False)),
-        (MESSAGES, {"output_config": {"format": {"type": "json_schema"}}}, Features(False, None, 1, False, True)),
-        (MESSAGES, {"output_config": {"effort": "low"}}, Features(False, None, 1, False, False)),
+        (CHAT, {}, None),
+        (CHAT, {"max_tokens": 5, "n": 3}, 15),
+        (CHAT, {"max_tokens": 5, "max_completion_tokens": 7}, 7),
+        (CHAT, {"max_tokens": "9", "n": 2}, None),
+        (CHAT, {"max_tokens": 5, "n": -1}, 5),
+        (CHAT, {"max_tokens": True}, None),
+        (CHAT, {"max_tokens": 2, "n": 10**9}, 2048),
+        (COMPLETIONS, {"prompt": "a", "n": 2, "max_tokens": 4}, 8),
+        (COMPLETIONS, {"prompt": ["a", "b", "c"], "n": 2, "max_tokens": 4}, 24),
+        (COMPLETIONS, {"prompt": [1, 2, 3], "max_tokens": 4}, 4),
+        (COMPLETIONS, {"prompt": [[1], [2]], "max_tokens": 4}, 8),
+        (EMBEDDINGS, {"input": ["a"], "max_tokens": 9}, 0),
+        (RESPONSES, {"max_output_tokens": 8, "max_tokens": 9, "n": 2}, 8),
+        (MESSAGES, {"max_tokens": 6, "n": 4}, 6),
     ],
 )  # fmt: skip
-def test_request_features(wire: WireFormat, document: dict[str, Any], expected: Features) -> None:
-    """Each format reads its own fields; a malformed one counts as absent, and a count is bounded."""
-    assert wire.features(document) == expected
+def test_most_output_tokens(wire: WireFormat, document: dict[str, Any], expected: int | None) -> None:
+    """Each format reads its own fields over all choices; a malformed one counts as absent, and a count is bounded."""
+    assert wire.max_tokens(document) == expected
 
 
 @pytest.mark.parametrize(

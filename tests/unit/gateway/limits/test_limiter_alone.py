@@ -23,7 +23,7 @@ async def test_allow_lets_requests_through_unasked() -> None:
     """No headers, no limit; counted."""
     limiter = without_redis(RedisFailure.ALLOW)
     for _ in range(5):
-        assert (await limiter.reserve(limiter.plan_of(), 10, 10)).headers == ()
+        assert (await limiter.reserve(limiter.plan_of(), 10, 10)).headers == b""
     assert limiter.metric("nexus_gateway_limited_without_redis_total{") == 5
 
 
@@ -57,3 +57,23 @@ async def test_a_limiter_without_a_redis_limits_nothing() -> None:
     for _ in range(3):
         limiter.settle(await limiter.reserve(plan, 10, 10), 3, 3, failed=False)
     await limiter.close()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "failed", "learned"),
+    [
+        (100, 20, False, True),
+        (100, 0, False, True),
+        (0, 0, False, False),
+        (100, 20, True, False),
+        (None, 20, False, False),
+    ],
+)
+async def test_only_whole_answers_are_learned_from(
+    prompt: int | None, output: int | None, failed: bool, learned: bool
+) -> None:
+    """Refusals, failures and unknown use leave the estimate as it was."""
+    limiter = Limiter(None, GatewayMetrics())
+    plan = limiter.plan(ASKER, None, ROUTE)
+    limiter.settle(await limiter.reserve(plan, 10, 10), prompt, output, failed=failed)
+    assert plan.estimate.learned is learned

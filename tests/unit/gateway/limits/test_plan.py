@@ -78,3 +78,10 @@ def test_plans_are_bounded() -> None:
     for number in range(10):
         plans.plan(ASKER, b"user%d" % number, ROUTE)
     assert len(plans._plans) == 3
+
+
+def test_more_rules_than_a_batch_has_room_for_are_refused() -> None:
+    """The error says how many a request may fall under."""
+    rules = tuple(LimitRule(name=f"r{n}", scope=LimitScope.TENANT, concurrent_requests=1) for n in range(65))
+    with pytest.raises(ValueError, match="at most 64 limit rules for one request; got 65"):
+        book(*rules).plan(ASKER, None, ROUTE)

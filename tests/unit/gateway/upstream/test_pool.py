@@ -176,6 +176,7 @@ async def test_a_unix_socket_is_an_origin_like_any_other(tmp_path: Path) -> None
     """A request over a unix socket is answered, and its connection is used again."""
     path = tmp_path / "adapter.sock"
     heads: list[bytes] = []
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -185,6 +186,8 @@ async def test_a_unix_socket_is_an_origin_like_any_other(tmp_path: Path) -> None
             await reader.readexactly(len(request()) - request().index(b"{"))
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_unix_server(answer, path):
         pool = UpstreamPool(idle_seconds=4, max_answer_bytes=1000)
@@ -195,6 +198,7 @@ async def test_a_unix_socket_is_an_origin_like_any_other(tmp_path: Path) -> None
         assert await finish(pool, again) == b"{}"
         assert len(heads) == 2
         pool.close()
+        await ended.wait()
         with pytest.raises(UpstreamConnectError):
             await pool.exchange(Origin.unix(tmp_path / "nobody.sock"), request(), SLOW)
 

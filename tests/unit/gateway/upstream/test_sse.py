@@ -172,6 +172,16 @@ def test_times_are_those_of_the_first_and_last_content() -> None:
     assert (meter.content_chunks, meter.first_content, meter.last_content) == (400, 0.0, 399.0)
 
 
+def test_a_text_that_also_says_why_the_answer_ended_is_read() -> None:
+    """Engines may say why they stopped in the event of the last text, in one batch with others."""
+    meter = ChatMeter()
+    for text in "abc":
+        meter.count(event(text).encode(), 1.0)
+    meter.count(event("d", choice={"finish_reason": "length", "delta": {"content": "d"}}).encode(), 2.0)
+    meter.settle()
+    assert (meter.content_chunks, meter.finish_reason, meter.last_content) == (4, "length", 2.0)
+
+
 def test_an_error_after_text_is_seen() -> None:
     """An error in one batch with text marks the stream as failed."""
     meter = ChatMeter()

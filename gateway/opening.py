@@ -96,6 +96,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
         metrics,
     )
     metrics.watch_in_flight(lambda: hot.in_flight)
+    metrics.watch_endpoints(store.builder.registry.all)
     runs = [pool.run, shadow_pool.run, observations.run, spans.run, shadow_spool.run, store.run]
     runs += [authenticator.run, limiter.run, drains.run, *([keys.run] if keys is not None else [])]
     background = [tasks.create_task(_kept_running(run)) for run in runs]
@@ -109,7 +110,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
             SpendReader(redis) if redis is not None else None,
             AuditLog(),
         )
-        sock = listen(settings.admin_host, settings.admin_port, shared=False)
+        sock = listen(settings.admin_host, settings.admin_port, shared=settings.workers > 1)
         background.append(tasks.create_task(serve_admin(create_admin_app(admin), settings, sock)))
 
     def stop() -> None:

@@ -63,6 +63,8 @@ def render(error: GatewayError) -> HttpError:
     """Turn a domain error into what is sent."""
     status = STATUS[error.code]
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
     return HttpError(status, tuple(headers), error_body(error.code, error.message, status=status, param=error.param))

@@ -64,8 +64,10 @@ class Forwarder:
                     self._note_diverted(call, target)
             elif not isinstance(last, OverloadedError) and not await self._may_retry(call, policy):
                 break  # a full line is no failed try: the next endpoint may have room
-            elif exchange.disconnected:
-                raise ClientGoneError(_GONE)
+            else:
+                self._leave_try(call, last, policy)
+                if exchange.disconnected:
+                    raise ClientGoneError(_GONE)
             call.target = target
             call.tries += 1
             try:
@@ -73,8 +75,6 @@ class Forwarder:
             except (UpstreamError, OverloadedError) as exc:
                 if call.started or not (isinstance(exc, OverloadedError) or may_try_again(exc)):
                     raise
-                if last is not None:
-                    self._recorder.failed_try(call, last)
                 last = exc
                 continue
             return
@@ -96,6 +96,12 @@ class Forwarder:
         self._metrics.retried(call.model)
         await asyncio.sleep(wait)
         return True
+
+    def _leave_try(self, call: Call, error: UpstreamError | OverloadedError, policy: GatewayPolicyBody) -> None:
+        """Charge the try that failed, while it still is the call's, and forget its answer; all tries share one time."""
+        self._recorder.failed_try(call, error)
+        call.meter, call.streamed = None, False
+        call.deadline = min(call.deadline, call.asked + policy.timeouts.total_seconds)
 
     def _note_diverted(self, call: Call, target: Target) -> None:
         assert call.decision is not None

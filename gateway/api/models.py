@@ -1,4 +1,4 @@
-"""GET /v1/models: the models that have a route."""
+"""GET /v1/models: the models that the caller may use and that have a route."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from gateway.auth.credential import credential_headers
+from gateway.auth.principal import Principal
 from gateway.errors import ModelNotFoundError, NotReadyError
-from gateway.routing.snapshot import Snapshot
 from gateway.state import gateway_of
 
 router = APIRouter(tags=["models"])
@@ -15,24 +16,29 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """List the models that have a route, in the form of OpenAI's API."""
-    snapshot = _snapshot(request)
-    return {"object": "list", "data": [_model(name) for name in sorted(snapshot.routes)]}
+    """List the caller's models, in the form of OpenAI's API."""
+    return {"object": "list", "data": [_model(name) for name in sorted(await _names(request))]}
 
 
-@router.get("/v1/models/{model}")
+@router.get("/v1/models/{model:path}")
 async def get_model(model: str, request: Request) -> dict[str, Any]:
-    """Return one model."""
-    if model not in _snapshot(request).routes:
+    """Return one of the caller's models."""
+    if model not in await _names(request):
         raise ModelNotFoundError(f"expected a model that is served; got {model[:100]!r}", param="model")
     return _model(model)
 
 
-def _snapshot(request: Request) -> Snapshot:
-    snapshot = gateway_of(request).store.snapshot
+async def _names(request: Request) -> set[str]:
+    """Authenticate as for a request to a model, and return the names that the caller may use."""
+    gateway = gateway_of(request)
+    snapshot = gateway.store.snapshot
     if snapshot is None:
         raise NotReadyError("expected a policy; none has been loaded yet: try again later", retry_after_seconds=1)
-    return snapshot
+    principal: Principal = await gateway.authenticator.identify_slowly(
+        snapshot.policy, *credential_headers(request.scope["headers"])
+    )
+    names = set(snapshot.routes)
+    return names if principal.models is None else names & principal.models
 
 
 def _model(name: str) -> dict[str, Any]:

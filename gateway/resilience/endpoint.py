@@ -216,6 +216,10 @@ class EndpointRegistry:
             state.limiter.policy = overload
         return state
 
+    def all(self) -> tuple[EndpointState, ...]:
+        """Return the states of all endpoints."""
+        return tuple(self._states.values())
+
     def of_service(self, service: str) -> tuple[EndpointState, ...]:
         """Return the states of a service's endpoints, by address."""
         states = (reference() for reference in self._states.valuerefs())  # a list made at once: another thread may add

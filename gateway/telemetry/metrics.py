@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from gateway.resilience.endpoint import EndpointState
+from gateway.telemetry.endpoint_stats import EndpointStats
 from gateway.telemetry.request_stats import RequestStats
 from serving.contracts import metric_names as names
 
@@ -75,6 +78,10 @@ class GatewayMetrics:
         for source in ("policy", "endpoints"):
             self.reload_failures(source)
         self._snapshot.labels("none").set(1)
+
+    def watch_endpoints(self, states: Callable[[], Iterable[EndpointState]]) -> None:
+        """Let the states of endpoints be read when somebody asks."""
+        self.registry.register(EndpointStats(states, time.monotonic))
 
     def watch_in_flight(self, in_flight: Callable[[], float]) -> None:
         """Let the gauge be read from its owner when somebody asks, rather than kept on every request."""

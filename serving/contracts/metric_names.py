@@ -49,6 +49,18 @@ GATEWAY_SPOOL_WRITE_FAILURES: Final = "nexus_gateway_spool_write_failures_total"
 GATEWAY_SPOOL_QUEUED: Final = "nexus_gateway_spool_lines_queued"
 """Lines waiting to be written; label spool."""
 
+GATEWAY_ENDPOINT_RUNNING: Final = "nexus_gateway_endpoint_requests_running"
+"""Requests under way at an endpoint; labels service, address."""
+
+GATEWAY_ENDPOINT_QUEUED: Final = "nexus_gateway_endpoint_requests_queued"
+"""Requests that wait for an endpoint; labels service, address."""
+
+GATEWAY_ENDPOINT_LIMIT: Final = "nexus_gateway_endpoint_concurrency_limit"
+"""Requests that may be under way at an endpoint, as it has adapted; labels service, address."""
+
+GATEWAY_ENDPOINT_USABLE: Final = "nexus_gateway_endpoint_usable"
+"""1 while new requests may go to an endpoint, 0 while it is drained, held back or ejected; labels service, address."""
+
 GATEWAY_REFUSALS: Final = "nexus_gateway_refusals_total"
 """Requests answered with an error; label code (the error's)."""
 

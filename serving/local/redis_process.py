@@ -1,6 +1,7 @@
 """Redis of this home, for API keys, shared limits, drains and idempotency: no TCP port, its data survives `nexus down`.
 
-A command is on disk within a second (`appendfsync everysec`), so `kill -9` costs at most the last second.
+What was answered is in its file (`appendonly`), so `kill -9` loses nothing, and on disk within a second
+(`appendfsync everysec`), which is what a machine that fails may lose.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ CALM: Mapping[str, Any] = {
 
 def policy_text(**spec: Any) -> str:
     """Build a policy document: no breaker opens and every retry is allowed unless it says otherwise."""
-    body = {"timeouts": TIMEOUTS, "request_limits": {"max_body_bytes": 65536, "body_seconds": 1}, **CALM} | spec
+    body = {"timeouts": TIMEOUTS, "request_limits": {"body_seconds": 1}, **CALM} | spec
     return json.dumps({"kind": "GatewayPolicy", "metadata": {"name": "gateway"}, "spec": body})
 
 

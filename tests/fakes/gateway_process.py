@@ -44,12 +44,14 @@ class GatewayProcess:
         policy: Text of the policy document of the next commits.
         routes: Texts of more routes by model, besides `m`, of the next commits.
         headers: What every `post` sends besides its own headers.
+        command: What is started.
     """
 
     def __init__(self, root: Path, engine: FakeUpstream, **settings: str) -> None:
         self.policy = POLICY
         self.routes: dict[str, str] = {}
         self.headers: dict[str, str] = {}
+        self.command = [sys.executable, "-m", "gateway"]
         self.root = root
         self.engine = engine
         self.port = free_port()
@@ -96,8 +98,7 @@ class GatewayProcess:
 
     def start(self) -> GatewayProcess:
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "gateway"]
-            self.process = subprocess.Popen(command, env=self.environment(), stderr=log, stdout=log)
+            self.process = subprocess.Popen(self.command, env=self.environment(), stderr=log, stdout=log)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()

@@ -94,7 +94,7 @@ class Books:
 
 @pytest.fixture
 def books(site: Site) -> Books:
-    wait_until(lambda: site.gateway.held() == 0)
+    wait_until(lambda: site.gateway.held() == 0 and site.gateway.metric(names.GATEWAY_SPOOL_QUEUED) == 0)
     return Books(site)
 
 
@@ -127,7 +127,7 @@ BEFORE = {
     "endless-head": Fault(["HTTP/1.1 200 OK\r\n" + "h: v\r\n" * 20_000], "hang", 502, "upstream_protocol"),
     "compressed": Fault([whole("{}", content_encoding="gzip")], "keep", 502, "upstream_protocol"),
     "two-lengths": Fault([head(content_length="2") + "content-length: 3\r\n\r\n{} "], "keep", 502, "upstream_protocol"),
-    "oversized": Fault([whole('"' + "x" * 70_000 + '"')], "keep", 502, "upstream_protocol"),
+    "oversized": Fault([whole('"' + "x" * 300_000 + '"')], "keep", 502, "upstream_protocol"),
     "stalled-first-token": Fault([STREAM_HEAD], "hang", 504, "upstream_timeout", stream=True),
     "comments-and-no-token": Fault([STREAM_HEAD, chunk(": ping\n")], "hang", 504, "upstream_timeout", stream=True),
     "stream-reset": Fault([STREAM_HEAD], "reset", 502, "upstream_reset", stream=True),
@@ -150,7 +150,7 @@ def test_a_fault_before_the_first_byte_fails_over(site: Site, books: Books, name
     assert status == 200, body
     assert headers["content-type"].startswith("text/event-stream" if fault.stream else "application/json")
     assert body.endswith(b"data: [DONE]\n\n") if fault.stream else json.loads(body)["usage"]
-    assert books.asked == (1, 1)
+    assert books.asked in ((1, 1), (2, 1) if name == "closed" else ())  # what looks like an idle close is sent again
     first, answer = books.observed(2)
     assert first["request_id"] == f"{answer['request_id']}~1"
     assert (first["service"], answer["service"]) == ("m-stable", "backup-stable")
@@ -169,7 +169,7 @@ def test_a_fault_before_the_first_byte_is_an_error_where_nobody_else_answers(
     status, headers, body = site.gateway.post(asks(fault, model="alone"))
     assert (status, json.loads(body)["error"]["code"]) == (fault.status, fault.code)
     assert "evil" not in str(headers)
-    assert books.asked == (1, 0)
+    assert books.asked in ((1, 0), (2, 0) if name == "closed" else ())  # what looks like an idle close is sent again
     [seen] = books.observed(1)
     assert (seen["status"], seen["service"]) == (status, "m-stable")
     assert books.booked(0) == {"requests": 0, "prompt": 0, "output": 0}
@@ -255,7 +255,7 @@ def test_the_total_time_bounds_a_stream_that_never_ends(site: Site, books: Books
 
 def test_the_total_time_bounds_all_tries_together(site: Site, books: Books) -> None:
     """Tries share `total_seconds`: three of them do not take three times as long."""
-    site.backup.script = {"pieces": [STREAM_HEAD, *[chunk(event("a"))] * 60], "pause": 0.3, "end": "hang"}
+    site.backup.script = {"pieces": [STREAM_HEAD, *[chunk(event("a"))] * 60], "pause": 0.2, "end": "hang"}
     try:
         fault = BEFORE["stalled-first-token"]
         site.gateway.post(asks(fault))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.fake_upstream import FakeUpstream
-from tests.fakes.gateway_process import POLICY, GatewayProcess, free_port
+from tests.fakes.gateway_process import POLICY, START_SECONDS, GatewayProcess, free_port
 from tests.fakes.jwks_server import JwksServer
 from tests.fakes.redis_process import RedisProcess
 from tests.fakes.token_issuer import AUDIENCE, ISSUER, TokenIssuer
@@ -37,6 +37,19 @@ class Guarded(GatewayProcess):
             ADMIN_PORT=str(self.admin_port), ADMIN_TOKEN=TOKEN,
         )  # fmt: skip
         (root / "current/policy.yaml").write_text(POLICY + AUTHENTICATION % (ISSUER, AUDIENCE, issuer_url))
+
+    def start(self) -> Guarded:
+        """Wait for the admin API, too: the first worker serves it, and either may be ready first."""
+        super().start()
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.admin("GET", "/keys")
+            except ConnectionError:
+                assert time.monotonic() < end, self.log.read_text()
+                time.sleep(0.02)
+            else:
+                return self
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)

@@ -28,7 +28,8 @@ def test_every_error_has_the_shape_of_openais(kind: type[GatewayError]) -> None:
     assert (body["error"]["param"], body["error"]["code"]) == ("model", kind.code)
     kinds = {True: "server_error", False: "rate_limit_error" if answer.status == 429 else "invalid_request_error"}
     assert body["error"]["type"] == kinds[answer.status >= 500]
-    assert dict(answer.headers) == {b"content-type": b"application/json", b"retry-after": b"3"}
+    wanted = {b"content-type": b"application/json", b"retry-after": b"3"}
+    assert dict(answer.headers) == wanted | ({b"www-authenticate": b"Bearer"} if answer.status == 401 else {})
 
 
 def test_an_error_event_is_one_event_of_one_line() -> None:

@@ -7,6 +7,7 @@ from serving.contracts import metric_names
 def test_the_metrics_are_exactly_the_names_of_the_contract() -> None:
     """The registry holds every metric name of the contract, and none besides."""
     metrics = GatewayMetrics()
+    metrics.watch_endpoints(tuple)
     metrics.answered("m", "stable", "2xx", 0.1, 0.05)
     metrics.diverted("m", "candidate")
     metrics.upstream_failed("m-1", "upstream_reset")
@@ -20,6 +21,7 @@ def test_the_metrics_are_exactly_the_names_of_the_contract() -> None:
 def test_a_revision_replaces_the_one_before() -> None:
     """Only the last revision is exported, and a missing one is exported as none."""
     metrics = GatewayMetrics()
+    metrics.watch_endpoints(tuple)
     for revision in ("a", "b", None):
         metrics.reloaded(revision)
     lines = [line for line in metrics.render().decode().splitlines() if line.startswith("nexus_gateway_snapshot_info")]

@@ -237,14 +237,28 @@ class Exchange:
         self._protocol.raw.write(b"%b%b%b\r\n%b" % (self._head(status), framing, headers, self._framed(data)))
 
     async def send(self, data: bytes) -> None:
-        """Send a piece, and wait while the client does not take what it was sent before."""
+        """Send a piece, and wait while the client does not take what it was sent before.
+
+        Raises:
+            ClientGoneError: It takes nothing for so long that it is taken for gone.
+        """
         if self.disconnected:
             return
         if self.copy is not None:
             self.copy.add(data)
         self._protocol.raw.write(self._framed(data))
         if self._protocol.flow.write_paused:
-            await self._protocol.flow.drain()
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Wait for the client; one that takes nothing for as long as it may be idle has left."""
+        try:
+            async with asyncio.timeout(self._protocol.timeout_keep_alive):
+                await self._protocol.flow.drain()
+        except TimeoutError as exc:
+            self.disconnected = True
+            self._protocol.raw.abort()
+            raise ClientGoneError("expected the client to read its answer; it does not") from exc
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece and end the answer."""

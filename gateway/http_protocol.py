@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +18,8 @@ from gateway.routing.snapshot import HOT_PATHS
 from gateway.settings import GatewaySettings
 
 _HOT: Final = {path.encode(): path for path in HOT_PATHS}
+_ABSOLUTE: Final = re.compile(rb"\A[Hh][Tt][Tt][Pp][Ss]?://[^/]*")
+"""What stands before the path in the form for proxies, which servers have to take, too (RFC 9112, 3.2.2)."""
 
 _IDLE_DRAIN_SECONDS: Final = 2.0
 """How long an idle connection may bring one more request once the server stops: that one is answered and told to close,
@@ -125,7 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
             return None
         path = self.url.partition(b"?")[0]
-        return _HOT.get(unquote_to_bytes(path) if b"%" in path else path)
+        return _HOT.get(path) or _HOT.get(unquote_to_bytes(_ABSOLUTE.sub(b"", path)))
 
     def _begin_exchange(self, path: str) -> None:
         before = cast("Any", self.cycle)
@@ -175,6 +178,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """
         self._held.end_answer()
         if self.pipeline or self.raw.is_closing():
+            if self.raw.is_closing():
+                self._give_up()
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
@@ -190,7 +195,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if left > 0:
             self._idle_timer = self.loop.call_later(left, self._end_idle)
         else:
+            self._give_up()
+
+    def _give_up(self, left: int = 0) -> None:
+        """Close; an answer of which the client takes nothing for as long as it may be idle is dropped."""
+        now = self.raw.get_write_buffer_size()
+        if now and now == left:
+            self.raw.abort()
+        else:
             self.raw.close()
+            if now:
+                self.loop.call_later(self.timeout_keep_alive, self._give_up, now)
 
     def date_header(self) -> bytes:
         """Return the header lines that every answer has; uvicorn renews them once a second."""

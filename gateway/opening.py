@@ -58,7 +58,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
     metrics = GatewayMetrics()
     observations = _spool("observations", settings.spool_dir, settings, metrics, stack)
     spans = _spool("spans", settings.spool_dir / "spans", settings, metrics, stack)
-    shadow_spool = _spool("shadows", settings.spool_dir / "shadows", settings, metrics, stack)
+    shadow_spool = _spool("shadows", settings.spool_dir / "shadows", settings, metrics, stack, mode=0o600)
     hasher = UserHasher(load_key(settings.spool_dir))
     pool, shadow_pool = _pool(settings, metrics, stack), _pool(settings, metrics, stack)
     redis = _redis(settings, stack)
@@ -122,10 +122,18 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
     return Gateway(store, authenticator, hot, metrics)
 
 
-def _spool(name: str, folder: Path, settings: GatewaySettings, metrics: GatewayMetrics, stack: AsyncExitStack) -> Spool:
+def _spool(
+    name: str,
+    folder: Path,
+    settings: GatewaySettings,
+    metrics: GatewayMetrics,
+    stack: AsyncExitStack,
+    *,
+    mode: int = 0o640,
+) -> Spool:
     spool = Spool(
         name,
-        SpoolFile(folder, settings.spool_file_bytes),
+        SpoolFile(folder, settings.spool_file_bytes, mode=mode),
         queue_bytes=settings.spool_queue_bytes,
         flush_seconds=settings.spool_flush_seconds,
         metrics=metrics,

@@ -23,7 +23,7 @@ class Cleaned(StrictModel):
 
     releases: int = Field(ge=0, description="Records of ended releases.")
     cache_entries: int = Field(ge=0, description="Step results that no kept release made or used.")
-    spool_files: int = Field(ge=0, description="Observations and labels from before the kept releases.")
+    spool_files: int = Field(ge=0, description="Observations, labels, spans and shadows from before the kept releases.")
     size_bytes: int = Field(ge=0, description="Size of all of it.")
 
 
@@ -46,7 +46,7 @@ def clean(settings: NexusSettings, gitops: GitOps, keep: int) -> Cleaned:
     since = min(_began(record) for record in kept)
     releases = [record.parent for record in old]
     entries = list(_before(since, settings.home.glob("cache/*/*")))
-    segments = list(_before(since, settings.spool_dir.glob("*/*.jsonl")))
+    segments = list(_before(since, settings.spool_dir.rglob("*.jsonl")))
     gone = [*releases, *entries, *segments]
     size = sum(_size(path) for path in gone)
     for path in gone:

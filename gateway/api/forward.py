@@ -154,6 +154,8 @@ class Forwarder:
 
         def begun(connection: Connection) -> None:
             exchange.on_gone = lambda: connection.fail(ClientGoneError(_GONE))
+            if exchange.disconnected:  # it left while a connection was made
+                connection.fail(ClientGoneError(_GONE))
 
         if exchange.disconnected:
             raise ClientGoneError(_GONE)

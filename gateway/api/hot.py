@@ -188,7 +188,9 @@ class HotPath:
         policy: GatewayPolicyBody = snapshot.policy
         key = key_of(f"{call.principal.tenant}\0{call.principal.key_id or call.user!r}", given)
         fingerprint = fingerprint_of(exchange.path, body)
-        kept = await self._stages.idempotency.claim(key, fingerprint, policy.timeouts.total_seconds)
+        kept = await self._stages.idempotency.claim(
+            key, fingerprint, policy.timeouts.total_seconds, lambda: exchange.disconnected
+        )
         if kept is not None:
             self._repeat(call, exchange, kept)
             return

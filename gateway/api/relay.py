@@ -94,14 +94,11 @@ async def relay_stream(
                 await exchange.send(events)
             else:
                 _start_stream(call, connection.content_type, exchange, events)
-        rest = framer.rest()
-        meter.count(rest, time.monotonic())
-        meter.settle()
-        if not (meter.done or meter.failed or connection.framed):
-            raise UpstreamResetError("expected the stream's mark of its end; the engine closed the connection")
+        rest = _end_of(framer, meter, connection)
     except UpstreamError as exc:
         if not call.started:
             raise
+        exchange.copy = None  # half an answer is neither kept for repeats nor compared
         exchange.end(call.format.error_event(exc, meter))
         return exc
     except ClientGoneError:
@@ -111,8 +108,25 @@ async def relay_stream(
         return _failure(meter)  # SDKs close at the mark of the end, before the end of the framing: they have it all
     if not call.started:
         _start_stream(call, connection.content_type, exchange, b"")
+    failure = _failure(meter)
+    if failure is not None:
+        exchange.copy = None
     exchange.end(rest)
-    return _failure(meter)
+    return failure
+
+
+def _end_of(framer: EventFramer, meter: StreamMeter, connection: Connection) -> bytes:
+    """Return what came behind the last whole event.
+
+    Raises:
+        UpstreamResetError: The stream was cut off.
+    """
+    rest = framer.rest()
+    meter.count(rest, time.monotonic())
+    meter.settle()
+    if not (meter.done or meter.failed or connection.framed):
+        raise UpstreamResetError("expected the stream's mark of its end; the engine closed the connection")
+    return rest
 
 
 def _failure(meter: StreamMeter) -> UpstreamError | None:

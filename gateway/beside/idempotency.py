@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from gateway.errors import IdempotencyConflictError, InvalidRequestError
+from gateway.errors import ClientGoneError, IdempotencyConflictError, InvalidRequestError, NotReadyError
 from gateway.exchange import AnswerCopy
 
 _POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 0.5
 _MAX_KEY_BYTES: Final = 255
+
+log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -83,19 +87,23 @@ class Idempotency:
     def __init__(self, store: EntryStore) -> None:
         self._store = store
 
-    async def claim(self, key: bytes, fingerprint: bytes, seconds: float) -> Entry | None:
+    async def claim(
+        self, key: bytes, fingerprint: bytes, seconds: float, gone: Callable[[], bool] = lambda: False
+    ) -> Entry | None:
         """Claim a key for a request, or wait for the answer of the one that has it.
 
         Args:
             key: From `key_of`.
             fingerprint: From `fingerprint_of`.
             seconds: Longest time that the first request may take, and that this one waits.
+            gone: Tells whether the client has left.
 
         Returns:
             None when this request is the first and has to be answered; else the answer to repeat.
 
         Raises:
             IdempotencyConflictError: The key came with another request, its answer was not kept, or did not come.
+            ClientGoneError: The client left while it waited.
         """
         end, pause = time.monotonic() + seconds, _POLL_SECONDS
         while True:
@@ -118,10 +126,21 @@ class Idempotency:
                     "the first request with this Idempotency-Key is still under way: repeat this one later"
                 )
             await asyncio.sleep(pause)
+            if gone():
+                raise ClientGoneError("the client left while it waited for another request's answer")
             pause = min(_MAX_POLL_SECONDS, pause * 2)
 
     async def finish(self, key: bytes, fingerprint: bytes, copy: AnswerCopy, keep_seconds: float) -> None:
-        """Keep the first request's answer for its repeats, or free the key where a repeat should try again."""
+        """Keep the first request's answer for its repeats, or free the key where a repeat should try again.
+
+        A store that does not answer changes nothing for the request, which has been served: its claim ends by itself.
+        """
+        try:
+            await self._keep(key, fingerprint, copy, keep_seconds)
+        except NotReadyError:
+            log.warning("an answer is not kept for repeats: the store of Idempotency-Keys does not answer")
+
+    async def _keep(self, key: bytes, fingerprint: bytes, copy: AnswerCopy, keep_seconds: float) -> None:
         if not copy.ended or copy.status >= 500 or copy.status == 429:
             await self._store.remove(key)
         elif copy.whole:

@@ -1,7 +1,7 @@
 """Shadow traffic: a copy of some requests to another model, and both answers side by side on disk for comparison.
 
 A copy is sent once its primary has been answered, by a pool of its own and within bounds of its own: it cannot delay or
-fail anything. What does not fit is dropped and counted. The lines hold answers, unlike observations; their folder is
+fail anything. What does not fit is dropped and counted. The lines hold answers, unlike observations; their files are
 readable by the gateway's user alone.
 """
 

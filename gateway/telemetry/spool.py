@@ -36,12 +36,16 @@ class SpoolFile:
         folder: Where files go; made when missing.
         max_bytes: Size from which a new file is begun.
         write: `os.write` but for tests of full disks.
+        mode: Who may read and write its files.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, write: Callable[[int, memoryview], int] = os.write) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, write: Callable[[int, memoryview], int] = os.write, *, mode: int = 0o640
+    ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._write = write
+        self._mode = mode
         self._fd: int | None = None
         self._size = 0
         self._number = 0
@@ -78,7 +82,7 @@ class SpoolFile:
             self._number += 1
             path = self._folder / f"observations-{self._started}-{os.getpid()}-{self._number:04d}.jsonl"
             try:
-                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, self._mode)
             except FileExistsError:
                 continue
         self._size = 0

@@ -115,19 +115,20 @@ def check_environments(settings: NexusSettings) -> Finding:
 
 
 def check_port(settings: NexusSettings) -> Finding:
-    """The gateway's port is free, or ours."""
-    port = settings.gateway_port
+    """The gateway's ports are free, or ours."""
+    numbers = {"PORT": settings.gateway_port, "ADMIN_PORT": settings.gateway_admin_port}
     current = node.read_status(settings)
     if current is not None and current.gateway_url is not None:
         return Finding(check="port", level=Level.OK, found=f"our gateway listens at {current.gateway_url}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as exc:
-            action = "stop what listens there, or set NEXUS_GATEWAY_PORT"
-            return Finding(check="port", level=Level.FAILURE, found=f"{port}: {exc.strerror}", action=action)
-    return Finding(check="port", level=Level.OK, found=f"{port} is free")
+    for name, port in numbers.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as exc:
+                action = f"stop what listens there, or set NEXUS_GATEWAY_{name}"
+                return Finding(check="port", level=Level.FAILURE, found=f"{port}: {exc.strerror}", action=action)
+    return Finding(check="port", level=Level.OK, found=f"{' and '.join(map(str, numbers.values()))} are free")
 
 
 CHECKS: tuple[Callable[[NexusSettings], Finding], ...] = (

@@ -39,7 +39,7 @@ class Idempotency(StrictModel):
 
     keep_seconds: int = Field(default=86_400, ge=1, le=604_800, description="How long an answer is kept for repeats.")
     max_answer_bytes: int = Field(
-        default=1_048_576, ge=1024, description="Longer answers are not kept; repeats get 409."
+        default=1_048_576, ge=1024, description="Longer answers are not kept; repeats get 422."
     )
 
 

@@ -64,6 +64,7 @@ class FakeUpstream:
     """
 
     def __init__(self, script: dict[str, Any] | None = None, *, obedient: bool = True) -> None:
+        self.keeps_requests = True
         self.script = script
         self.obedient = obedient
         self.requests: list[Received] = []
@@ -158,7 +159,8 @@ class _Connection(asyncio.Protocol):
             return
         self.buffer = rest[length:]
         self.current = Received(first, headers, rest[:length], self.number)
-        self.server.requests.append(self.current)
+        if self.server.keeps_requests:
+            self.server.requests.append(self.current)
         self.task = asyncio.get_running_loop().create_task(self._answer(self.current))
 
     async def _answer(self, request: Received) -> None:

@@ -84,6 +84,7 @@ async def issue_key(url: str, pepper: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("compare", type=Path, help="path of compare.py")
+    parser.add_argument("--native", type=Path, help="folder of the compiled gateway; without it Python is measured")
     parser.add_argument("--rounds", default="3")
     parser.add_argument("--seconds", default="5")
     parser.add_argument("--peers", default="direct,vllm-router,litellm")
@@ -108,6 +109,8 @@ def main() -> int:
             "KEY_PEPPER": pepper,
         }
         environment = os.environ | {f"NEXUS_GATEWAY_{name}": value for name, value in settings.items()}  # noqa: TID251
+        if given.native is not None:
+            environment |= {"PYTHONPATH": str(given.native.absolute()), "PYTHONSAFEPATH": "1"}
         command = [
             sys.executable, str(given.compare), "run", "--peers", given.peers,
             "--target", f"nexus={sys.executable} -m gateway", "--port", str(port),

@@ -41,27 +41,28 @@ def clean(home: Path, keep: int, monkeypatch: pytest.MonkeyPatch, unfinished: tu
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Three releases, begun at 100, 200 and 300, each with a step result and observations of its time."""
+    """Three releases, begun at 100, 200 and 300, each with a step result and observations and shadows of its time."""
     for number, began in enumerate((100.0, 200.0, 300.0)):
         put_release(tmp_path, f"m-{number}", began)
         put(tmp_path / "cache" / "train_model" / f"key-{number}" / "weights", began + 5)
         put(tmp_path / "spool" / "observations" / f"observations-{number}.jsonl", began + 7)
+        put(tmp_path / "spool" / "observations" / "shadows" / f"observations-{number}.jsonl", began + 7)
     put(tmp_path / "spool" / "observations" / "user-hash.key", 1.0)
     return tmp_path
 
 
 def left(home: Path) -> list[str]:
     """Name what is left of each kind, with its number."""
-    paths = [*home.glob("releases/*"), *home.glob("cache/*/*"), *home.glob("spool/*/*.jsonl")]
+    paths = [*home.glob("releases/*"), *home.glob("cache/*/*"), *home.glob("spool/**/*.jsonl")]
     return sorted(path.stem[-1] for path in paths)
 
 
 def test_older_content_goes_with_its_releases(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest release goes with what only it used; the key that hides users stays."""
     cleaned = clean(home, 2, monkeypatch)
-    assert (cleaned.releases, cleaned.cache_entries, cleaned.spool_files) == (1, 1, 1)
+    assert (cleaned.releases, cleaned.cache_entries, cleaned.spool_files) == (1, 1, 2)
     assert cleaned.size_bytes > 0
-    assert left(home) == ["1"] * 3 + ["2"] * 3
+    assert left(home) == ["1"] * 4 + ["2"] * 4
     assert (home / "spool" / "observations" / "user-hash.key").exists()
     again = clean(home, 2, monkeypatch)
     assert (again.releases, again.cache_entries, again.spool_files, again.size_bytes) == (0, 0, 0, 0)
@@ -70,7 +71,7 @@ def test_older_content_goes_with_its_releases(home: Path, monkeypatch: pytest.Mo
 def test_unfinished_release_keeps_all_it_needs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old release that waits in its canary holds what was made since it began."""
     clean(home, 1, monkeypatch, unfinished=("m-0",))
-    assert left(home) == ["0"] * 3 + ["1"] * 2 + ["2"] * 3
+    assert left(home) == ["0"] * 4 + ["1"] * 3 + ["2"] * 4
 
 
 def test_used_step_result_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,224 @@
+"""Raw bytes at the real gateway: smuggling, injection, odd targets, and streams cut at every byte."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.fake_upstream import LAST_CHUNK, STREAM_HEAD, FakeUpstream, chunk, event
+from tests.fakes.gateway_process import GatewayProcess, free_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+BODY = b'{"model":"m"}'
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+WHOLE = b"d\r\n" + BODY + b"\r\n0\r\n\r\n"
+EVIL = POST + b"x-request-id: evil\r\ncontent-length: 13\r\n\r\n" + BODY
+TOKEN = "admin-token-for-tests-" * 2
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    engine = FakeUpstream().start_in_thread()
+    settings = {"KEEP_ALIVE_SECONDS": "1", "HEAD_TIMEOUT_SECONDS": "1", "ADMIN_TOKEN": TOKEN}
+    made = GatewayProcess(tmp_path_factory.mktemp("gateway"), engine, ADMIN_PORT=str(free_port()), **settings)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+        engine.stop_thread()
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3})", answer)]
+
+
+SMUGGLING = {
+    "both-cl-first": POST + b"content-length: 4\r\n" + CHUNKED + b"0\r\n\r\n" + EVIL,
+    "both-te-first": POST + b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n" + EVIL,
+    "two-lengths": POST + b"content-length: 0\r\ncontent-length: 13\r\n\r\n" + EVIL,
+    "lengths-in-a-list": POST + b"content-length: 13, 0\r\n\r\n" + EVIL,
+    "length-with-plus": POST + b"content-length: +0\r\n\r\n" + EVIL,
+    "length-in-hex": POST + b"content-length: 0x0\r\n\r\n" + EVIL,
+    "length-with-space": POST + b"content-length: 1 3\r\n\r\n" + EVIL,
+    "negative-length": POST + b"content-length: -1\r\n\r\n" + EVIL,
+    "space-before-colon": POST + b"content-length : 0\r\n\r\n" + EVIL,
+    "te-space-before-colon": POST + b"content-length: 0\r\ntransfer-encoding : chunked\r\n\r\n" + EVIL,
+    "te-tab": POST + b"transfer-encoding:\tchunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n" + EVIL,
+    "te-unknown": POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n" + EVIL,
+    "te-not-last": POST + b"transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n" + EVIL,
+    "te-twice": POST + b"transfer-encoding: identity\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n" + EVIL,
+    "te-quoted": POST + b'transfer-encoding: "chunked"\r\ncontent-length: 5\r\n\r\n0\r\n\r\n' + EVIL,
+    "obs-fold": POST + b"transfer-encoding:\r\n chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n" + EVIL,
+    "fold-in-length": POST + b"content-length: 1\r\n 3\r\n\r\n" + EVIL,
+    "bare-lf-head": POST.replace(b"\r\n", b"\n") + b"content-length: 0\n\n" + EVIL,
+    "bare-lf-header": POST + b"x: y\ncontent-length: 0\r\n\r\n" + EVIL,
+    "bare-cr-header": POST + b"x: y\rcontent-length: 0\r\n\r\n" + EVIL,
+    "nul-in-header": POST + b"x: y\0content-length: 0\r\n\r\n" + EVIL,
+    "chunk-minus": POST + CHUNKED + b"-1\r\n" + EVIL,
+    "chunk-0x": POST + CHUNKED + b"0x0\r\n\r\n" + EVIL,
+    "chunk-overflow": POST + CHUNKED + b"10000000000000000\r\n" + EVIL,
+    "chunk-bare-lf": POST + CHUNKED + b"0\n\n" + EVIL,
+    "chunk-space": POST + CHUNKED + b"d \n" + BODY + b"\r\n0\r\n\r\n" + EVIL,
+    "chunk-data-short": POST + CHUNKED + b"d\r\n" + BODY + b"xx\r\n0\r\n\r\n" + EVIL,
+    "chunk-extension-lf": POST + CHUNKED + b"0;a\nb\r\n\r\n" + EVIL,
+    "te-in-1.0": POST.replace(b"1.1", b"1.0") + CHUNKED + b"0\r\n\r\n" + EVIL,
+    "upgrade": POST + b"connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n" + EVIL,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_no_framing_trick_gets_a_second_request_through_unseen(gateway: GatewayProcess, name: str) -> None:
+    """Where two servers could read the framing in two ways, the connection ends: what is behind it is not served."""
+    before = len(gateway.engine.requests)
+    answer = gateway.raw(SMUGGLING[name], wait=5)
+    seen = gateway.engine.requests[before:]
+    assert [one.headers["x-request-id"] for one in seen if one.headers["x-request-id"] == "evil"] == []
+    assert len(statuses(answer)) <= 1
+    assert all(status in (400, 405, 431) for status in statuses(answer))
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        b"content-length: 5\r\n",
+        b"authorization: Bearer x\r\n",
+        b"x-nexus-user: forged\r\n",
+        b"x-request-id: forged\r\n",
+    ],
+)
+def test_trailers_change_nothing(gateway: GatewayProcess, trailer: bytes) -> None:
+    """What comes behind a chunked body is dropped, or refused where it is about framing, whatever it is called."""
+    request = POST + b"connection: close\r\n" + CHUNKED + b"d\r\n" + BODY + b"\r\n0\r\n" + trailer + b"\r\n"
+    answer = gateway.raw(request)
+    assert statuses(answer) == ([400] if trailer.startswith(b"content-length") else [200])
+    assert b"forged" not in answer
+
+
+def test_hot_and_cold_requests_in_one_pipeline_stay_in_order(gateway: GatewayProcess) -> None:
+    """Any mix sent at once is answered in order, each by itself, however it is cut into packets."""
+    kinds = {
+        "hot": (POST + b"content-length: 13\r\n\r\n" + BODY, 200),
+        "chunked": (POST + CHUNKED + WHOLE, 200),
+        "cold": (b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n", 200),
+        "health": (b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n", 200),
+        "none": (b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        "wrong": (POST + b"content-length: 2\r\n\r\n{}", 400),
+        "method": (b"DELETE /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc", 405),
+        "post-cold": (b"POST /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\n" + EVIL[:40], 405),
+        "head": (b"GET /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", 200),
+    }  # fmt: skip
+    chance = random.Random(1)
+    for _ in range(25):
+        chosen = [chance.choice(list(kinds)) for _ in range(chance.randint(2, 8))]
+        data = b"".join(kinds[name][0] for name in chosen)
+        data += b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data:
+                size = chance.choice([1, 7, 50, 1000])
+                sock.sendall(data[:size])
+                data = data[size:]
+            answer = b""
+            while piece := sock.recv(65536):
+                answer += piece
+        assert statuses(answer) == [*(kinds[name][1] for name in chosen), 200], chosen
+
+
+@pytest.mark.parametrize(
+    "value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\r\n\r\nGET / HTTP/1.1", "a\0b", "\x7f", "é" * 30]
+)
+@pytest.mark.parametrize("name", ["x-request-id", "tracestate", "x-nexus-user", "idempotency-key", "traceparent"])
+def test_no_header_value_becomes_a_header(gateway: GatewayProcess, name: str, value: str) -> None:
+    """Raw bytes in a header never make another header, at the engine or in the answer."""
+    before = len(gateway.engine.requests)
+    line = f"{name}: {value}\r\n".encode("latin-1")
+    answer = gateway.raw(POST + line + b"connection: close\r\ncontent-length: 13\r\n\r\n" + BODY)
+    assert b"x-evil" not in answer.partition(b"\r\n\r\n")[0]
+    for one in gateway.engine.requests[before:]:
+        assert "x-evil" not in one.headers
+
+
+def test_no_text_of_a_body_becomes_a_header_or_a_log_line(gateway: GatewayProcess) -> None:
+    """Model, user and messages with line breaks and JSON in them: no header, and each log line is one JSON object."""
+    evil = 'x\r\nx-evil: 1\r\n\r\n{"level":"FORGED","message":"forged"}\n'
+    for body in ({"model": evil}, {"user": evil}, {"messages": [evil]}, {"fake": {"pieces": [evil]}}):
+        _, headers, _ = gateway.post(body)
+        assert "x-evil" not in headers
+    gateway.call("GET", "/v1/models/" + "%0d%0ax-evil:%201")
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines()]
+    assert all(line["level"] != "FORGED" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://x/v1/chat/completions", 200), ("http://evil:80/v1/chat/completions?x", 200),
+        ("http://x", 404), ("https://evil/", 404), ("//evil/v1/chat/completions", 404), ("/v1/chat%2fcompletions", 200),
+        ("/v1/chat/completions?x=/admin", 200), ("/v1/chat/completions#x", 405), ("/v1/./chat/completions", 404),
+        ("/v1/chat/completions%00", 404), ("/v1/chat/completions;x=1", 404), ("/%76%31/chat/completions", 200),
+        ("/v1/chat/completions/..", 404), ("*", 404), ("x", 400), ("/v1/chat/completions%", 404),
+        ("/v1/chat/completions%zz", 404), ("/v1/\u00e9", 404),
+    ],
+)  # fmt: skip
+def test_odd_targets_are_that_path_or_none(gateway: GatewayProcess, target: str, status: int) -> None:
+    """The engine is asked on the one path only, whatever form the target has; nothing is proxied elsewhere."""
+    before = len(gateway.engine.requests)
+    request = f"POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 13\r\n\r\n".encode() + BODY
+    [got] = statuses(gateway.raw(request))
+    assert got == status or (status == 404 and got in (200, 400))
+    for one in gateway.engine.requests[before:]:
+        assert one.target == "POST /v1/chat/completions HTTP/1.1"
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "PRI", "OPTIONS", "PUT", "FOO"])
+def test_other_methods_are_refused(gateway: GatewayProcess, method: str) -> None:
+    """No tunnel, no echo, no HTTP/2: 400 or 405, and the engine hears nothing."""
+    before = len(gateway.engine.requests)
+    target = "x:443" if method == "CONNECT" else "/v1/chat/completions"
+    answer = gateway.raw(
+        f"{method} {target} HTTP/1.1\r\nhost: x\r\nx-secret: 4711\r\nconnection: close\r\n\r\n".encode()
+    )
+    assert set(statuses(answer)) <= {400, 404, 405}
+    assert b"4711" not in answer
+    assert len(gateway.engine.requests) == before
+
+
+def test_a_stream_cut_at_every_byte_is_the_same_stream(gateway: GatewayProcess) -> None:
+    """Events of every kind, cut anywhere into chunks and packets, reach the client as the same bytes."""
+    data = ": hello\n\n" + event("é".encode().decode("latin-1")) + 'data: {"choices":[]}\r\n\r\n'
+    data += event(None, choice={"finish_reason": "stop"}) + "data: [DONE]\n\n"
+    for at in range(1, len(data)):
+        pieces = [STREAM_HEAD + chunk(data[:at]), chunk(data[at:]) + LAST_CHUNK]
+        body = gateway.post({"stream": True, "fake": {"pieces": pieces, "pause": 0.001}})[2]
+        assert body == data.encode("latin-1"), at
+
+
+def test_an_answer_cut_at_every_byte_of_its_wire_is_the_same_answer(gateway: GatewayProcess) -> None:
+    """Head, chunk sizes and chunk ends cut anywhere: the client sees whole events."""
+    data = event("a") + "data: [DONE]\n\n"
+    wire = STREAM_HEAD + chunk(data[:7]) + chunk(data[7:]) + LAST_CHUNK
+    for at in range(1, len(wire)):
+        fake = {"pieces": [wire[:at], wire[at:]], "pause": 0.001}
+        status, _, body = gateway.post({"stream": True, "fake": fake})
+        assert (status, body) == (200, data.encode()), at
+
+
+def test_random_bytes_never_hang_or_break_it(gateway: GatewayProcess) -> None:
+    """Mutated requests: each connection ends in time, no 5xx, and the gateway goes on."""
+    chance = random.Random(7)
+    good = POST + b"connection: close\r\nx-nexus-user: a\r\ncontent-length: 13\r\n\r\n" + BODY
+    for _ in range(60):
+        raw = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(raw))
+            raw[at : at + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 3))
+        assert all(status < 500 for status in statuses(gateway.raw(bytes(raw), wait=5)))
+    assert gateway.post({})[0] == 200
+    assert "request failed" not in gateway.log.read_text()

@@ -32,6 +32,9 @@ _SETTLE_LOOKS: Final = 3
 _MAX_LOAD_FRACTION: Final = 0.05
 """Share of the time that looking may take: with very many routes the looks grow rarer."""
 
+_MAX_PAUSE_SECONDS: Final = 1.0
+"""Longest time between two looks: what follows a load of many routes, a rollback say, must not wait for many loads."""
+
 _MAX_REASONS: Final = 20
 
 _MANY_ROUTES: Final = 500
@@ -187,7 +190,7 @@ class PolicyStore:
             except Exception:
                 log.exception("policy could not be looked at")
                 self._metrics.reload_failures("watch").inc()
-            await asyncio.sleep(max(self._interval, took / _MAX_LOAD_FRACTION))
+            await asyncio.sleep(max(self._interval, min(took / _MAX_LOAD_FRACTION, _MAX_PAUSE_SECONDS)))
 
     @property
     def readiness(self) -> Readiness:

@@ -108,11 +108,7 @@ async def relay_stream(
         return _failure(meter)  # SDKs close at the mark of the end, before the end of the framing: they have it all
     if not call.started:
         _start_stream(call, connection.content_type, exchange, b"")
-    failure = _failure(meter)
-    if failure is not None:
-        exchange.copy = None
-    exchange.end(rest)
-    return failure
+    return _end_stream(meter, exchange, rest)
 
 
 def _end_of(framer: EventFramer, meter: StreamMeter, connection: Connection) -> bytes:
@@ -127,6 +123,14 @@ def _end_of(framer: EventFramer, meter: StreamMeter, connection: Connection) -> 
     if not (meter.done or meter.failed or connection.framed):
         raise UpstreamResetError("expected the stream's mark of its end; the engine closed the connection")
     return rest
+
+
+def _end_stream(meter: StreamMeter, exchange: Exchange, rest: bytes) -> UpstreamError | None:
+    failure = _failure(meter)
+    if failure is not None:
+        exchange.copy = None
+    exchange.end(rest)
+    return failure
 
 
 def _failure(meter: StreamMeter) -> UpstreamError | None:

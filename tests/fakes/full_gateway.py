@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import struct
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.gateway_process import GatewayProcess, free_port
 from tests.fakes.redis_process import RedisProcess
+from tests.fakes.waiting import wait_until
 
 PEPPER = "pepper-for-tests-" * 3
 ADMIN_TOKEN = "admin-token-for-tests-" * 2
@@ -62,9 +64,14 @@ class FullGateway(GatewayProcess):
 
     def start(self) -> FullGateway:
         super().start()
+        wait_until(self._admin_listens)  # another worker may have been ready first
         if not self.headers:
             self.headers = {"authorization": f"Bearer {self.issue()}"}
         return self
+
+    def _admin_listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.admin_port)) == 0
 
     def issue(self, tenant: str = "acme", name: str = "k") -> str:
         """Issue a key by the admin API and wait until it is accepted."""

@@ -72,6 +72,10 @@ class GatewayProcess:
 
     def commit(self, weights: dict[str, int], route_text: str | None = None) -> str:
         """Write a new commit's folder and swap the link, as the node does."""
+        return self.swap(self.write(weights, route_text))
+
+    def write(self, weights: dict[str, int], route_text: str | None = None) -> str:
+        """Write a new commit's folder."""
         self._commits += 1
         name = f"commit{self._commits:04d}"
         folder = self.root / name
@@ -81,6 +85,10 @@ class GatewayProcess:
         for model, text in self.routes.items():
             (folder / f"routes/{model}.yaml").write_text(text)
         (folder / "REVISION").write_text(name)
+        return name
+
+    def swap(self, name: str) -> str:
+        """Let the link point to a commit."""
         link = self.root / ".next"
         link.symlink_to(name)
         link.replace(self.root / "current")

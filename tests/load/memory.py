@@ -62,7 +62,7 @@ async def measure(gateway: FullGateway, requests: int, clients: int, samples: in
         for _ in range(clients):
             tasks.create_task(client(gateway, numbers, requests, done))
         for step in range(1, samples + 1):
-            while done[0] < requests * step // samples:
+            while done[0] < requests * step // samples:  # noqa: ASYNC110 - a number to reach
                 await asyncio.sleep(0.05)
             found.append(rss_mb(gateway.process.pid))
             print(f"{done[0]:>9} requests  {found[-1]:7.1f} MB", flush=True)
@@ -78,12 +78,15 @@ def main() -> int:
     engine = FakeUpstream().start_in_thread()
     engine.keeps_requests = False
     policy = keyed_policy(*RULES, timeouts={}, request_limits={})
-    with tempfile.TemporaryDirectory() as folder, RedisProcess() as redis:
-        with full_gateway(Path(folder), engine, redis, settings={"LOG_LEVEL": "WARNING"}, **policy) as gateway:
-            assert gateway.process is not None
-            print(f"    start           {rss_mb(gateway.process.pid):7.1f} MB", flush=True)
-            begun = time.monotonic()
-            found = asyncio.run(measure(gateway, given.requests, given.clients, given.samples))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RedisProcess() as redis,
+        full_gateway(Path(folder), engine, redis, settings={"LOG_LEVEL": "WARNING"}, **policy) as gateway,
+    ):
+        assert gateway.process is not None
+        print(f"    start           {rss_mb(gateway.process.pid):7.1f} MB", flush=True)
+        begun = time.monotonic()
+        found = asyncio.run(measure(gateway, given.requests, given.clients, given.samples))
     engine.stop_thread()
     later = found[len(found) // 2 :]
     mean = sum(later) / len(later)

@@ -58,16 +58,19 @@ def routes(count: int, weight: str) -> dict[str, str]:
     return {f"m{n}": route_text(f"m{n}", f"m{n % 100}-stable", release_id=weight) for n in range(count)}
 
 
-def swap(gateway: FullGateway, count: int, turn: int) -> float:
-    """Put other routes in place and return the seconds until they answer."""
+def write(gateway: FullGateway, count: int, turn: int) -> str:
+    """Write a commit with other routes; this process then has time for nothing but its requests."""
     gateway.routes = routes(count, f"r{turn}")
+    return gateway.write({"stable": 100})
+
+
+def swap(gateway: FullGateway, name: str) -> None:
+    """Put a commit in place and wait until it answers."""
     begun = time.perf_counter()
-    name = gateway.commit({"stable": 100})
-    written = time.perf_counter()
+    gateway.swap(name)
     while json.loads(gateway.get("/health/ready")[2])["revision"] != name:
-        time.sleep(0.05)
-    print(f"reload {turn}: written in {written - begun:.1f} s, answered by after {time.perf_counter() - written:.1f} s")
-    return time.perf_counter() - written
+        time.sleep(0.2)
+    print(f"{name}: answered by after {time.perf_counter() - begun:.1f} s", flush=True)
 
 
 def main() -> int:
@@ -83,15 +86,16 @@ def main() -> int:
         RedisProcess() as redis,
         full_gateway(Path(folder), engine, redis, services=services, **keyed_policy(RULE)) as gateway,
     ):
-        swap(gateway, given.routes, 0)
+        commits = [write(gateway, given.routes, turn) for turn in range(given.reloads + 1)]
+        swap(gateway, commits[0])
         calm = Probe(gateway)
         calm.start()
         time.sleep(given.seconds)
         before = calm.finish()
         probe = Probe(gateway)
         probe.start()
-        for turn in range(1, given.reloads + 1):
-            swap(gateway, given.routes, turn)
+        for name in commits[1:]:
+            swap(gateway, name)
         during = probe.finish()
     engine.stop_thread()
     added = during[-1] - before[len(before) // 2]

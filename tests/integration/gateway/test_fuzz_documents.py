@@ -30,7 +30,8 @@ from gateway.telemetry.tracing import Trace
 from serving.contracts.admin_api import KeyScope
 from serving.contracts.authentication import JwtIssuer
 from serving.contracts.gateway_policy import GatewayPolicy, RequestLimits
-from serving.contracts.load import DocumentError, parse_document as parse_policy
+from serving.contracts.load import DocumentError
+from serving.contracts.load import parse_document as parse_policy
 from serving.contracts.route import Route
 from tests.fakes.full_gateway import keyed_policy, policy_text, route_text
 from tests.fakes.token_issuer import AUDIENCE, ISSUER, TokenIssuer, ec_key
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["model", '"model"', "\\", "{"])
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["model", '"model"', "\\"])
 )  # fmt: skip
 KEYS = st.text(max_size=8) | st.sampled_from(
     ["model", "user", "stream", "max_tokens", "max_completion_tokens", "n", "prompt", "input", "tools", "text",
@@ -146,11 +147,13 @@ def test_a_changed_policy_is_loaded_or_refused_by_name(chosen: Any, data: st.Dat
         place = place[step]
     place[last] = value
     text = yaml.safe_dump(document)
+    problems: tuple[Any, ...] | None = None
     try:
         parse_policy(text, model, source="policy.yaml")
     except DocumentError as exc:
-        assert exc.problems
-        assert all("policy.yaml" in str(problem) for problem in exc.problems)
+        problems = tuple(exc.problems)
+    assert problems is None or problems
+    assert all("policy.yaml" in str(problem) for problem in problems or ())
 
 
 @many
@@ -216,10 +219,14 @@ def test_a_changed_key_is_never_accepted(data: st.DataObject) -> None:
     assert ring.verify(changed, time.time()) is None or changed == raw
 
 
-@many
-@given(st.lists(st.tuples(st.sampled_from([
+NAMES = [
     b"authorization", b"x-api-key", b"x-request-id", b"traceparent", b"tracestate", b"x-nexus-user", b"idempotency-key",
-    b"x-request-timeout-seconds", b"x-envoy-expected-rq-timeout-ms"]), st.binary(max_size=40)), max_size=6))  # fmt: skip
+    b"x-request-timeout-seconds", b"x-envoy-expected-rq-timeout-ms",
+]  # fmt: skip
+
+
+@many
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=40)), max_size=6))
 def test_headers_of_any_bytes_are_read_or_refused(headers: list[tuple[bytes, bytes]]) -> None:
     """Ids are sane ones, deadlines are bounded, header lines that go on hold no line break; or a `GatewayError`."""
     try:

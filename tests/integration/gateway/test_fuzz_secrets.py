@@ -63,7 +63,7 @@ def run(gateway: FullGateway, redis: RedisProcess, wrong: list[str], texts: list
 
 
 def test_no_credential_is_in_anything_that_a_run_writes(tmp_path: Path, engine: FakeUpstream) -> None:
-    """Logs, observations, spans, errors, metrics, admin answers and Redis: no key, token, pepper or text of a request."""
+    """Logs, observations, spans, errors, metrics, admin answers, Redis: no key, token, pepper or text of a request."""
     redis_password, text = secrets.token_hex(24), secrets.token_hex(16)
     server = RedisProcess("--requirepass", redis_password, persistent=True)
     server.client = Redis(port=server.port, password=redis_password, socket_timeout=5)

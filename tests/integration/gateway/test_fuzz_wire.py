@@ -53,7 +53,8 @@ SMUGGLING = {
     "te-tab": POST + b"transfer-encoding:\tchunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n" + EVIL,
     "te-unknown": POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n" + EVIL,
     "te-not-last": POST + b"transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n" + EVIL,
-    "te-twice": POST + b"transfer-encoding: identity\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n" + EVIL,
+    "te-twice": POST + b"transfer-encoding: x\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n"
+    + EVIL,
     "te-quoted": POST + b'transfer-encoding: "chunked"\r\ncontent-length: 5\r\n\r\n0\r\n\r\n' + EVIL,
     "obs-fold": POST + b"transfer-encoding:\r\n chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n" + EVIL,
     "fold-in-length": POST + b"content-length: 1\r\n 3\r\n\r\n" + EVIL,

@@ -147,7 +147,8 @@ def test_a_stream_that_breaks_is_an_error_span(site: Site) -> None:
     "given",
     [
         "", "nonsense", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE.upper()}-{PARENT}-01", f"00-{TRACE}-{PARENT}", f"00-{TRACE}-{PARENT}-01\t", f"00-{TRACE[1:]}-{PARENT}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01", f"00-{TRACE}-{PARENT}", f"00-{TRACE}-{PARENT}-01\t",
+        f"00-{TRACE[1:]}-{PARENT}-01",
     ],
 )  # fmt: skip
 def test_a_wrong_traceparent_begins_a_new_trace(site: Site, given: str) -> None:

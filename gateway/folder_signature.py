@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from serving.contracts.policy_folder import REVISION_FILE, ROUTES_FOLDER
+from serving.contracts.policy_folder import REFUSED_FILE, REVISION_FILE, ROUTES_FOLDER
 
 _YOUNG_SECONDS: Final = 0.05
 """A file this young may change again without changing its timestamp (ticks of 4 to 10 ms)."""
@@ -48,7 +48,7 @@ def _stats(real: str) -> Iterator[tuple[str, os.stat_result]]:
         for folder in (real, os.path.join(real, ROUTES_FOLDER)):  # noqa: PTH118
             with os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.name.endswith(".yaml") or entry.name in {REVISION_FILE, ROUTES_FOLDER}:
+                    if entry.name.endswith(".yaml") or entry.name in {REVISION_FILE, REFUSED_FILE, ROUTES_FOLDER}:
                         yield entry.path, entry.stat()
     except OSError:
         return

@@ -148,6 +148,8 @@ class PolicyStore:
                 log.error("document refused", extra={"fields": {"source": source.name, "reasons": source.problems}})
         if snapshot is not None:
             self._retired, self.snapshot = self.snapshot, snapshot
+            if self._refused_upstream:
+                self._metrics.reload_failures("policy").inc()
             self._metrics.reloaded(snapshot.revision)
             log.info(
                 "snapshot replaced", extra={"fields": {"revision": snapshot.revision, "models": len(snapshot.routes)}}
@@ -193,10 +195,15 @@ class PolicyStore:
             await asyncio.sleep(max(self._interval, min(took / _MAX_LOAD_FRACTION, _MAX_PAUSE_SECONDS)))
 
     @property
+    def _refused_upstream(self) -> tuple[str, ...]:
+        """Why documents of this revision are not in the folder; whoever fills it has kept the last good ones there."""
+        return self._policy.value.refused[:_MAX_REASONS] if self._policy.value is not None else ()
+
+    @property
     def readiness(self) -> Readiness:
         """Say whether requests can be answered. A refused document leaves a gateway ready that has a good one."""
         reasons: list[str] = ["shutting down"] if self.draining else []
-        reasons.extend(f"policy refused: {problem}" for problem in self._policy.problems)
+        reasons.extend(f"policy refused: {problem}" for problem in (*self._policy.problems, *self._refused_upstream))
         if self._endpoints is not None:
             reasons.extend(f"endpoints refused: {problem}" for problem in self._endpoints.problems)
         snapshot = self.snapshot

@@ -27,8 +27,9 @@ _STREAM_HEADERS: Final = (
     b"x-accel-buffering: no\r\n"  # nginx and its kind must not hold events back
     b"%b"
 )
-_REFUSALS: Final = frozenset({400, 413, 415, 422})
-"""Statuses by which an engine says that the request is at fault; any other error status is the engine's own fault."""
+_REFUSALS: Final = frozenset({400, 404, 405, 413, 415, 422})
+"""Statuses by which an engine says that the request is at fault, such as an embedding asked of a chat model; any other
+error status is the engine's own fault."""
 
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
 

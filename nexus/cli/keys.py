@@ -58,7 +58,7 @@ def list_keys(tenant: OnlyOption = None, url: UrlOption = None, json: JsonOption
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("id", "tenant", "name", "state", "scopes", "models", "created", "ends"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # an id that is cut is of no use
     for key in found:
         state = f"[{_STYLES.get(key.state, 'red')}]{key.state}[/]"
         models = ", ".join(key.models) or "all"

@@ -28,8 +28,8 @@ class Outcome(StrEnum):
     UPSTREAM_TIMEOUT = "upstream-timeout"
     CLIENT_DISCONNECT = "client-disconnect"
     ENGINE_REFUSED = "engine-refused"
-    """The engine itself said that the request is at fault (400, 413, 415, 422). A broken chat template or a smaller
-    context shows this way, so it is judged as an error; mistakes of clients hit both sides alike."""
+    """The engine itself said that the request is at fault (400, 404, 405, 413, 415, 422). A broken chat template or a
+    smaller context shows this way, so it is judged as an error; mistakes of clients hit both sides alike."""
     REJECTED = "rejected"
     """Refused or cut off by the gateway: says nothing about a side."""
 

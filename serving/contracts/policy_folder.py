@@ -19,6 +19,8 @@ from serving.contracts.route import Route
 
 POLICY_FILE: Final = "policy.yaml"
 REVISION_FILE: Final = "REVISION"
+REFUSED_FILE: Final = "REFUSED"
+"""Lines that say which documents of the revision somebody upstream has refused; the folder holds the last good ones."""
 ROUTES_FOLDER: Final = "routes"
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
@@ -33,12 +35,14 @@ class PolicyDocuments:
         policy: What policy.yaml says.
         routes: One for each model, in the order of their files.
         route_files: Names of the routes' files, in the same order.
+        refused: Why documents of this revision are not in the folder, but the last good ones.
     """
 
     revision: str | None
     policy: GatewayPolicy
     routes: tuple[Route, ...]
     route_files: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,10 +76,11 @@ def read_folder(folder: Path, cache: ParseCache) -> PolicyDocuments:
         seen[route.spec.model] = path
         routes.append(route)
     revision = _revision(real / REVISION_FILE, problems)
+    refused = _refused(real / REFUSED_FILE, problems)
     if problems or policy is None:
         raise DocumentError(problems)
     cache.documents = fresh
-    return PolicyDocuments(revision, policy, tuple(routes), tuple(path.name for path in seen.values()))
+    return PolicyDocuments(revision, policy, tuple(routes), tuple(path.name for path in seen.values()), refused)
 
 
 def _route_files(real: Path, problems: list[Problem]) -> list[Path]:
@@ -125,3 +130,14 @@ def _revision(path: Path, problems: list[Problem]) -> str | None:
         problems.append(Problem(str(path), 1, "", "expected at most 128 printable characters"))
         return None
     return text or None
+
+
+def _refused(path: Path, problems: list[Problem]) -> tuple[str, ...]:
+    try:
+        with path.open("rb") as file:
+            return tuple(file.read(MAX_DOCUMENT_BYTES).decode().splitlines())
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as exc:
+        problems.append(Problem(str(path), 1, "", f"cannot be read: {exc}"))
+        return ()

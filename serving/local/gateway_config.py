@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.contracts.endpoints import EndpointDirectory, ServiceEndpoint
+from serving.contracts.policy_folder import REFUSED_FILE, REVISION_FILE
 from serving.files import atomic_folder, write_atomic
 
 _KEPT = 3  # a gateway may be reading the folder that the link has just left
@@ -33,16 +34,23 @@ class GatewayConfig:
     def revision(self) -> str | None:
         """Return the commit that the link shows."""
         try:
-            return (self.current / "REVISION").read_text().strip()
+            return (self.current / REVISION_FILE).read_text().strip()
         except FileNotFoundError:
             return None
 
-    def publish(self, revision: str, files: Mapping[str, str]) -> None:
-        """Show new documents; a reader sees all of the old ones or all of the new ones."""
+    def publish(self, revision: str, files: Mapping[str, str], refused: Sequence[str] = ()) -> None:
+        """Show new documents; a reader sees all of the old ones or all of the new ones.
+
+        Args:
+            revision: Commit that they are of.
+            files: Text by name.
+            refused: Why documents of this commit are shown as they were before; the gateway tells it on.
+        """
         folder = self.current.parent / revision
         if not folder.is_dir():
             with atomic_folder(folder) as work:
-                for name, text in {**files, "REVISION": f"{revision}\n"}.items():
+                told = {REFUSED_FILE: "\n".join(line.replace("\n", " ") for line in refused)} if refused else {}
+                for name, text in {**files, **told, REVISION_FILE: f"{revision}\n"}.items():
                     (work / name).parent.mkdir(parents=True, exist_ok=True)
                     (work / name).write_text(text)
                 work.chmod(0o755)

@@ -111,7 +111,7 @@ class Reconciler:
         problems.extend([self._watcher.problem] if self._watcher.problem else [])
         if snapshot is not None and (self._desired is None or self._desired.commit != snapshot.commit):
             desired = self._applicable(read_desired(snapshot, self._settings.environment))
-            self._config.publish(desired.commit or "empty", desired.gateway_files)
+            self._config.publish(desired.commit or "empty", desired.gateway_files, desired.problems)
             self._desired = desired
             for name in sorted(desired.services.keys() | self._services.keys()):
                 self._service(name).want(desired.services.get(name))

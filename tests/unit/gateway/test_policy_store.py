@@ -38,12 +38,14 @@ class Site:
             self.current, self.endpoints if endpoints else None, interval_seconds=0.01, metrics=self.metrics
         )
 
-    def commit(self, name: str, route: str = ROUTE, policy: str = POLICY) -> None:
+    def commit(self, name: str, route: str = ROUTE, policy: str = POLICY, refused: str | None = None) -> None:
         folder = self.root / name
         (folder / "routes").mkdir(parents=True)
         (folder / "policy.yaml").write_text(policy)
         (folder / "routes/m.yaml").write_text(route)
         (folder / "REVISION").write_text(name)
+        if refused is not None:
+            (folder / "REFUSED").write_text(refused)
         link = self.root / ".next"
         link.symlink_to(name)
         link.replace(self.current)
@@ -71,6 +73,18 @@ async def test_a_swapped_link_replaces_the_snapshot_at_the_next_look(tmp_path: P
     assert site.store.readiness == type(site.store.readiness)(True, (), "two")
     sample = site.metrics.registry.get_sample_value(names.GATEWAY_SNAPSHOT_INFO, {"revision": "two"})
     assert sample == 1
+
+
+async def test_what_the_node_refused_is_told_on(tmp_path: Path) -> None:
+    """A revision whose broken documents were left out is counted as refused, and readiness says why."""
+    site = Site(tmp_path)
+    await site.store.refresh()
+    site.commit("two", refused="policy.yaml:3: spec.limitz: unknown key")
+    await site.store.refresh()
+    readiness = site.store.readiness
+    assert (readiness.ready, readiness.revision) == (True, "two")
+    assert readiness.reasons == ("policy refused: policy.yaml:3: spec.limitz: unknown key",)
+    assert site.failures("policy") == 1
 
 
 async def test_a_bad_document_is_refused_once_and_the_last_good_one_stays(tmp_path: Path) -> None:

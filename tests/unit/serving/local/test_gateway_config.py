@@ -21,6 +21,14 @@ def test_documents_are_swapped_whole(tmp_path: Path) -> None:
     assert {path.name for path in held.rglob("*") if path.is_file()} == {"policy.yaml", "m.yaml", "REVISION"}
 
 
+def test_what_was_refused_goes_with_the_documents(tmp_path: Path) -> None:
+    """Each reason is one line of REFUSED, beside the documents of the same revision."""
+    config = GatewayConfig(tmp_path)
+    config.publish("one", {"policy.yaml": "a"}, ["policy.yaml:1: broken\nin two lines", "routes/m.yaml:2: x"])
+    lines = (config.current / "REFUSED").read_text().splitlines()
+    assert lines == ["policy.yaml:1: broken in two lines", "routes/m.yaml:2: x"]
+
+
 def test_same_revision_again(tmp_path: Path) -> None:
     """A successor that publishes what is there changes nothing."""
     config = GatewayConfig(tmp_path)

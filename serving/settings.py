@@ -15,10 +15,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.contracts.base import Name
+from serving.contracts.gateway_variables import GATEWAY_PREFIX, GATEWAY_VARIABLES
 
 _PREFIX: Final = "NEXUS_"
 _SECRET: Final = ("_url", "_uri")  # may hold a password, so a wrong one is not shown
-_GATEWAY_PREFIX: Final = "NEXUS_GATEWAY_"  # read, and checked, by the gateway
 
 
 class SettingsError(Exception):
@@ -89,10 +89,11 @@ class NexusSettings(BaseSettings):
             SettingsError: A `NEXUS_*` variable is misspelt (extra ones are never ignored) or holds a wrong value.
         """
         known = {f"{_PREFIX}{name.upper()}" for name in cls.model_fields}
+        known |= {f"{GATEWAY_PREFIX}{name}" for name in GATEWAY_VARIABLES}  # handed on to the gateway
         unknown = [
             name
             for name in sorted(os.environ)  # noqa: TID251 - this is the settings module
-            if name.startswith(_PREFIX) and not name.startswith(_GATEWAY_PREFIX) and name not in known
+            if name.startswith(_PREFIX) and name not in known
         ]
         if unknown:
             raise SettingsError(_misspelt(unknown, known))
@@ -161,9 +162,7 @@ def _misspelt(unknown: Sequence[str], known: Collection[str]) -> str:
         near = get_close_matches(name, known, n=1)
         meant = f"did you mean {near[0]}? Correct" if near else "correct"
         lines.append(f"{name} names no setting: {meant} or unset it")
-    return "\n".join(
-        [*lines, f"settings: {', '.join(sorted(known))}, and the gateway's {_GATEWAY_PREFIX}* (see README)"]
-    )
+    return "\n".join([*lines, f"settings: {', '.join(sorted(known))} (see README)"])
 
 
 def _wrong_value(model: type[NexusSettings], error: ErrorDetails) -> str:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from gateway.settings import GatewaySettings
 from nexus.settings_table import README, settings_table, with_table
+from serving.contracts.gateway_variables import GATEWAY_VARIABLES
 
 
 def test_the_readme_holds_the_generated_table() -> None:
@@ -31,3 +33,8 @@ def test_a_readme_without_marks_is_refused() -> None:
     """The table never lands at a place nobody chose."""
     with pytest.raises(ValueError, match="settings"):
         with_table("# Nexus\n")
+
+
+def test_programs_that_hand_settings_on_know_the_gateways_names() -> None:
+    """The list that the command checks variables against is exactly the gateway's settings."""
+    assert {name.upper() for name in GatewaySettings.model_fields} == GATEWAY_VARIABLES

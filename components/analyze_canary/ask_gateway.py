@@ -15,10 +15,15 @@ MAX_TOKENS: Final = 64
 _DATA: Final = b"data:"
 _END: Final = b"[DONE]"
 _MAX_ANSWER_BYTES: Final = 1 << 20
+_NOT_ADMITTED: Final = frozenset({401, 403})
 
 
 class BadAnswerError(Exception):
     """The gateway answered with an error, broke off, or sent what is no chat completion."""
+
+
+class NotAdmittedError(BadAnswerError):
+    """The gateway asks for a credential."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ async def ask(session: aiohttp.ClientSession, model: str, question: Ask) -> Answ
     """Ask one question and read its answer to the end.
 
     Raises:
+        NotAdmittedError: The gateway asks for a credential.
         BadAnswerError: There is no whole answer.
         aiohttp.ClientError: The connection failed.
         TimeoutError: The session's time limit passed.
@@ -47,6 +53,8 @@ async def ask(session: aiohttp.ClientSession, model: str, question: Ask) -> Answ
     headers = {"x-nexus-user": question.user}
     async with session.post("/v1/chat/completions", json=body, headers=headers) as response:
         request_id = response.headers.get("x-request-id")
+        if response.status in _NOT_ADMITTED:
+            raise NotAdmittedError(f"status {response.status}")
         if response.status != 200 or request_id is None:
             raise BadAnswerError(f"status {response.status}, x-request-id {request_id}")
         text = await (_read_stream(response) if question.stream else _read_whole(response))

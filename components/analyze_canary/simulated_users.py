@@ -22,7 +22,7 @@ import aiohttp
 from pydantic import Field, field_validator
 
 from components.analyze_canary.answers import check_answer
-from components.analyze_canary.ask_gateway import BadAnswerError, ask
+from components.analyze_canary.ask_gateway import BadAnswerError, NotAdmittedError, ask
 from components.analyze_canary.users import Ask, Population, TrafficError
 from serving.contracts.base import Name, StrictModel
 from serving.contracts.observation import Label
@@ -78,9 +78,14 @@ class SimulatedUsers:
         self._plan = plan
         self._population = Population(read_rows(plan.data), plan.traffic)
         self._in_flight = 0
+        self._admitted = True
 
     async def run(self) -> None:
-        """Send requests until the plan's time is over, then wait for the answers still due."""
+        """Send requests until the plan's time is over, then wait for the answers still due.
+
+        Raises:
+            TrafficError: The gateway asks for a credential.
+        """
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
         connector = aiohttp.TCPConnector(limit=0)
         async with (
@@ -94,13 +99,18 @@ class SimulatedUsers:
             finally:
                 counting.cancel()
         self._save_counts()
+        if not self._admitted:
+            raise TrafficError(
+                "expected a gateway that admits simulated users; its policy asks for a credential, and they have none: "
+                "release to real users (without `canary.traffic`), or do not require authentication on this machine"
+            )
 
     async def _send(self, session: aiohttp.ClientSession, requests: asyncio.TaskGroup) -> None:
         due = time.monotonic()
         end = due + self._plan.seconds
         for question in self._population.asks(self._plan.start):
             due += question.gap_seconds
-            if due > end:
+            if due > end or not self._admitted:
                 return
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if self._in_flight >= self._plan.max_in_flight:
@@ -113,7 +123,8 @@ class SimulatedUsers:
         self._count(sent=1)
         try:
             answer = await ask(session, self._plan.model, question)
-        except (BadAnswerError, aiohttp.ClientError, TimeoutError):
+        except (BadAnswerError, aiohttp.ClientError, TimeoutError) as exc:
+            self._admitted = self._admitted and not isinstance(exc, NotAdmittedError)
             self._count(failed=1)
             return
         finally:

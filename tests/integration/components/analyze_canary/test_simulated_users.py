@@ -56,6 +56,7 @@ class Gateway:
         self.broken = False
         self.delay_seconds = 0.0
         self.fail = False
+        self.asks_for_credential = False
         self.sides: dict[str, set[Side]] = {}
         self.requests: list[dict] = []
 
@@ -67,6 +68,8 @@ class Gateway:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         started = time.time()
+        if self.asks_for_credential:
+            return web.json_response({"error": {"message": "no"}}, status=401)
         body, user = await request.json(), request.headers["x-nexus-user"]
         side = self.side(user)
         self.requests.append({**body, "user": user})
@@ -224,6 +227,18 @@ def test_failed_requests_get_no_label(settings, data, gateway):
     ):
         wait_for(lambda: traffic.counts().failed >= 20)
     assert labels(settings) == []
+
+
+def test_a_gateway_that_asks_for_a_credential_ends_the_canary_at_once(settings, data, gateway):
+    """Simulated users have none, so the error says why and what to do instead of waiting for answers in vain."""
+    gateway.asks_for_credential = True
+    with (
+        serve(gateway) as url,
+        simulated_users(release(), TRAFFIC, data, settings=settings, gateway_url=url) as traffic,
+    ):
+        wait_for(lambda: traffic.process.poll() is not None)
+        with pytest.raises(TrafficError, match="asks for a credential"):
+            traffic.check()
 
 
 def test_users_end_with_the_body_and_with_its_errors(settings, data, gateway):

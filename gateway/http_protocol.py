@@ -125,7 +125,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _hot_path(self) -> str | None:
-        if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if self.parser.get_method() != b"POST":
             return None
         path = self.url.partition(b"?")[0]
         return _HOT.get(path) or _HOT.get(unquote_to_bytes(_ABSOLUTE.sub(b"", path)))
@@ -136,7 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self,
             path,
             self.headers,
-            keep_alive=self.parser.should_keep_alive(),
+            keep_alive=self.parser.should_keep_alive() and not self.parser.should_upgrade(),  # its body is never parsed
             expects_continue=self.expect_100_continue,
         )
         self.cycle = cast("Any", exchange)

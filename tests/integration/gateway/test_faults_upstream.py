@@ -116,7 +116,6 @@ BEFORE = {
     "half-an-answer": Fault([head(content_length="100") + "\r\n{"], "reset", 502, "upstream_reset"),
     "stalled-half-an-answer": Fault([head(content_length="100") + "\r\n{"], "hang", 504, "upstream_timeout"),
     "500": Fault([whole('{"error":"x"}', 500)], "keep", 502, "upstream_status"),
-    "404": Fault([whole('{"error":"x"}', 404)], "keep", 502, "upstream_status"),
     "302": Fault([whole("", 302, location="http://evil/")], "keep", 502, "upstream_status"),
     "204": Fault([head(204) + "\r\n"], "keep", 502, "upstream_status"),
     "429": Fault([whole("{}", 429)], "keep", 503, "upstream_overloaded"),

@@ -203,14 +203,16 @@ class PolicyStore:
     def readiness(self) -> Readiness:
         """Say whether requests can be answered. A refused document leaves a gateway ready that has a good one."""
         reasons: list[str] = ["shutting down"] if self.draining else []
-        reasons.extend(f"policy refused: {problem}" for problem in (*self._policy.problems, *self._refused_upstream))
+        reasons.extend(f"policy refused: {problem}" for problem in self._policy.problems)
         if self._endpoints is not None:
             reasons.extend(f"endpoints refused: {problem}" for problem in self._endpoints.problems)
         snapshot = self.snapshot
         if snapshot is None:
             return Readiness(False, tuple(reasons) or ("no policy has been read yet",), None)
         reasons.extend(snapshot.absent[:_MAX_REASONS])
-        return Readiness(not self.draining, tuple(reasons), snapshot.revision, snapshot.unapplied[:_MAX_REASONS])
+        refused = tuple(f"refused: {problem}" for problem in self._refused_upstream)
+        unapplied = (*refused, *snapshot.unapplied)[:_MAX_REASONS]
+        return Readiness(not self.draining, tuple(reasons), snapshot.revision, unapplied)
 
 
 def _enforceable(documents: PolicyDocuments, folder: Path, can_limit: bool) -> PolicyDocuments:

@@ -83,7 +83,8 @@ async def test_what_the_node_refused_is_told_on(tmp_path: Path) -> None:
     await site.store.refresh()
     readiness = site.store.readiness
     assert (readiness.ready, readiness.revision) == (True, "two")
-    assert readiness.reasons == ("policy refused: policy.yaml:3: spec.limitz: unknown key",)
+    assert readiness.reasons == ()
+    assert readiness.unapplied == ("refused: policy.yaml:3: spec.limitz: unknown key",)
     assert site.failures("policy") == 1
 
 

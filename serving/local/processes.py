@@ -205,6 +205,8 @@ def kill_group(leader: ProcessId, home: Path, seconds: float = 5.0) -> bool:
     present = ProcessId.of(leader.pid)
     if present is not None and present != leader:
         return True  # the number went to somebody else, which the kernel allows once nothing of the group is left
+    if present is not None:
+        present.send(signal.SIGKILL)  # by itself: one that was forked just now has not made its group yet
     deadline = time.monotonic() + seconds
     while members := group_members(leader.pid, home):
         for member in members:

@@ -16,7 +16,23 @@ _MIN_SECRET_CHARACTERS = 32
 
 
 class UnknownSettingError(Exception):
-    """An environment variable starts with `NEXUS_GATEWAY_` but names no setting."""
+    """An environment variable starts with a program's prefix but names no setting of it."""
+
+
+def refuse_unknown(settings: type[BaseSettings]) -> None:
+    """Let no variable with the settings' prefix pass that names none of them.
+
+    Raises:
+        UnknownSettingError: One is misspelt; extra variables are never ignored.
+    """
+    prefix = settings.model_config.get("env_prefix", "")
+    known = {f"{prefix}{name.upper()}" for name in settings.model_fields}
+    present = (name for name in os.environ if name.upper().startswith(prefix))  # noqa: TID251 - settings module
+    unknown = sorted(name for name in present if name.upper() not in known)
+    if unknown:
+        raise UnknownSettingError(
+            f"expected only {', '.join(sorted(known))}; got {', '.join(unknown)}: correct or unset it"
+        )
 
 
 def read_secret(name: str, value: SecretStr | None, file: Path | None) -> SecretStr | None:
@@ -125,11 +141,5 @@ class GatewaySettings(BaseSettings):
             UnknownSettingError: A `NEXUS_GATEWAY_*` variable is misspelt; extra variables are never ignored.
             pydantic.ValidationError: A value is missing or out of range.
         """
-        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
-        present = (name for name in os.environ if name.upper().startswith(PREFIX))  # noqa: TID251 - settings module
-        unknown = sorted(name for name in present if name.upper() not in known)
-        if unknown:
-            raise UnknownSettingError(
-                f"expected only {', '.join(sorted(known))}; got {', '.join(unknown)}: correct or unset it"
-            )
+        refuse_unknown(cls)
         return cls()  # type: ignore[call-arg]  # the environment gives what has no default

@@ -9,7 +9,7 @@ from typing import Final, Literal, Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.settings import UnknownSettingError
+from gateway.settings import refuse_unknown
 
 PREFIX: Final = "NEXUS_ADAPTER_"
 
@@ -45,13 +45,7 @@ class AdapterSettings(BaseSettings):
             UnknownSettingError: A `NEXUS_ADAPTER_*` variable is misspelt; extra variables are never ignored.
             pydantic.ValidationError: A value is missing or out of range.
         """
-        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
-        present = (name for name in os.environ if name.upper().startswith(PREFIX))  # noqa: TID251 - settings module
-        unknown = sorted(name for name in present if name.upper() not in known)
-        if unknown:
-            raise UnknownSettingError(
-                f"expected only {', '.join(sorted(known))}; got {', '.join(unknown)}: correct or unset it"
-            )
+        refuse_unknown(cls)
         return cls()  # type: ignore[call-arg]  # the environment gives what has no default
 
 

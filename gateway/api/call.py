@@ -158,7 +158,6 @@ class Recorder:
         """Count the call and queue its observation; never waits."""
         seconds = time.monotonic() - call.begun
         target, meter = call.target, call.meter
-        call.metered()
         first = meter.first_content if meter is not None else None
         ttft = max(0.0, first - call.asked) if first is not None else None
         gone = call.outcome is Outcome.CLIENT_DISCONNECT

@@ -51,7 +51,6 @@ from gateway.routing.snapshot import Snapshot
 from gateway.telemetry.logging import LogThrottle
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.tracing import Trace
-from serving.contracts.gateway_policy import GatewayPolicyBody
 from serving.contracts.observation import Outcome
 
 _NO_HEADERS: Final[frozenset[bytes]] = frozenset()
@@ -185,7 +184,7 @@ class HotPath:
         body: bytes,
     ) -> None:
         """Serve a request with an idempotency key, or repeat the answer that the key has."""
-        policy: GatewayPolicyBody = snapshot.policy
+        policy = snapshot.policy
         key = key_of(f"{call.principal.tenant}\0{call.principal.key_id or call.user!r}", given)
         fingerprint = fingerprint_of(exchange.path, body)
         kept = await self._stages.idempotency.claim(

@@ -151,8 +151,3 @@ def _sentence(model: str, side: RouteSide) -> str:
     if side.targets[0].external:
         return f"model {model}: {side.service} needs the provider adapter; set NEXUS_GATEWAY_PROVIDER_SOCKET"
     return f"model {model}: service {side.service} ({side.side}) is not ready"
-
-
-def build_snapshot(documents: PolicyDocuments, endpoints: EndpointDirectory | None) -> Snapshot:
-    """Build a snapshot that has nothing to do with any other."""
-    return SnapshotBuilder().build(documents, endpoints)

@@ -135,7 +135,7 @@ class KeyedLoad:
 
     def __init__(
         self,
-        gateway: FullGateway,
+        gateway: GatewayProcess,
         body: dict[str, Any],
         *,
         clients: int = 8,

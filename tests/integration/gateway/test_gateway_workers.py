@@ -1,56 +1,19 @@
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.full_gateway import KeyedLoad
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 Build = Callable[..., GatewayProcess]
-
-
-class Load:
-    """Clients that ask again and again over connections that they keep, as SDKs do; a refused connect is a failure."""
-
-    def __init__(self, port: int, clients: int = 8) -> None:
-        self._port = port
-        self._stop = threading.Event()
-        self.outcomes: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self) -> None:
-        body = json.dumps({"model": "m", "messages": []})
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        while not self._stop.is_set():
-            try:
-                connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                answer.read()
-                self.outcomes[str(answer.status)] += 1
-            except (OSError, http.client.HTTPException) as exc:
-                self.outcomes[type(exc).__name__] += 1
-                connection.close()
-        connection.close()
 
 
 def workers_of(gateway: GatewayProcess) -> list[int]:
@@ -84,7 +47,7 @@ def pair(build: Build) -> Iterator[GatewayProcess]:
 def test_a_rolling_restart_under_load_fails_no_request(pair: GatewayProcess) -> None:
     """SIGHUP replaces both workers while eight clients ask: every answer is a 200."""
     before = workers_of(pair)
-    with Load(pair.port) as load:
+    with KeyedLoad(pair, {"messages": []}) as load:
         assert pair.process is not None
         pair.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "all workers are replaced" in pair.log.read_text(), seconds=40)
@@ -96,7 +59,7 @@ def test_a_rolling_restart_under_load_fails_no_request(pair: GatewayProcess) -> 
 def test_a_killed_worker_costs_only_its_own_requests(pair: GatewayProcess) -> None:
     """`kill -9` of one of two workers fails at most what it had in flight, and it is replaced."""
     victim = workers_of(pair)[0]
-    with Load(pair.port, clients=8) as load:
+    with KeyedLoad(pair, {"messages": []}, clients=8) as load:
         wait_until(lambda: load.outcomes["200"] > 50)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len(workers_of(pair)) == 2 and victim not in workers_of(pair))

@@ -14,7 +14,7 @@ from gateway.auth.principal import ANONYMOUS
 from gateway.beside.shadow import Shadows
 from gateway.errors import UpstreamResetError
 from gateway.exchange import AnswerCopy
-from gateway.routing.builder import build_snapshot
+from gateway.routing.builder import SnapshotBuilder
 from gateway.routing.request import RouteRequest
 from gateway.routing.snapshot import Snapshot
 from gateway.telemetry.metrics import GatewayMetrics
@@ -102,7 +102,7 @@ def snapshot(fraction: float) -> Snapshot:
     policy = GatewayPolicy.model_validate_json('{"kind": "GatewayPolicy", "metadata": {"name": "g"}, "spec": {}}')
     routes = (route("m", shadow={"model": "other", "fraction": fraction}), route("other"))
     listed = {name: ServiceEndpoint(url="http://127.0.0.1:1", ready=True) for name in ("m-1", "other-1")}
-    return build_snapshot(PolicyDocuments("r", policy, routes), EndpointDirectory(listed))
+    return SnapshotBuilder().build(PolicyDocuments("r", policy, routes), EndpointDirectory(listed))
 
 
 async def test_both_answers_stand_side_by_side(tmp_path: Path) -> None:

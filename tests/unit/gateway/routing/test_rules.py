@@ -8,7 +8,7 @@ import pytest
 
 from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.errors import ForbiddenError, ModelNotFoundError
-from gateway.routing.builder import build_snapshot
+from gateway.routing.builder import SnapshotBuilder
 from gateway.routing.request import RouteRequest
 from gateway.routing.rules import Router
 from serving.contracts.gateway_policy import GatewayPolicy
@@ -30,7 +30,7 @@ def router(rules: Sequence[dict[str, Any]], *models: str, **specs: Any) -> Route
         for model in models
     )
     body = {"kind": "GatewayPolicy", "metadata": {"name": "g"}, "spec": {"routing": rules, "tenants": [{"name": "t"}]}}
-    return build_snapshot(PolicyDocuments("r", GatewayPolicy.model_validate(body), routes), None).router
+    return SnapshotBuilder().build(PolicyDocuments("r", GatewayPolicy.model_validate(body), routes), None).router
 
 
 def asked(model: str = "m", user: str = "u", principal: Principal = ANONYMOUS, **more: Any) -> RouteRequest:

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.auth.principal import ANONYMOUS
 from gateway.routing.attempts import plan
-from gateway.routing.builder import build_snapshot
+from gateway.routing.builder import SnapshotBuilder
 from gateway.routing.request import RouteRequest
 from gateway.routing.snapshot import Snapshot
 from serving.contracts.endpoints import EndpointDirectory
@@ -28,7 +28,7 @@ def snapshot(weights: dict[str, int], ready: dict[str, bool] | None, release: st
             for at, (side, is_ready) in enumerate(ready.items())
         }
         directory = EndpointDirectory.model_validate(services)
-    return build_snapshot(PolicyDocuments("rev", policy, (route,)), directory)
+    return SnapshotBuilder().build(PolicyDocuments("rev", policy, (route,)), directory)
 
 
 def first(state: Snapshot, user: bytes) -> Side | None:

@@ -190,6 +190,7 @@ class HotPath:
         kept = await self._stages.idempotency.claim(
             key, fingerprint, policy.timeouts.total_seconds, lambda: exchange.disconnected
         )
+        self._metrics.idempotent("first" if kept is None else "replayed")
         if kept is not None:
             self._repeat(call, exchange, kept)
             return

@@ -71,7 +71,7 @@ GATEWAY_SHADOWS: Final = "nexus_gateway_shadow_requests_total"
 """Copies of requests; labels model (the primary's), outcome (stored, failed, dropped)."""
 
 GATEWAY_IDEMPOTENT: Final = "nexus_gateway_idempotent_requests_total"
-"""Requests with an Idempotency-Key; label outcome (first, replayed, conflict, unavailable)."""
+"""Requests with an Idempotency-Key; label outcome (first, replayed). Those refused are in GATEWAY_REFUSALS."""
 
 GATEWAY_KEYS: Final = "nexus_gateway_api_keys"
 """API keys that this process knows, those that have ended included."""

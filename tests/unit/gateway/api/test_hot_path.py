@@ -352,3 +352,15 @@ async def test_nothing_is_in_flight_after_all_this(tmp_path: Path) -> None:
             await site.post(body)
         assert site.hot.in_flight == 0
         assert len(site.spool) == 3
+
+
+async def test_a_repeat_is_answered_without_the_engine_and_counted(tmp_path: Path) -> None:
+    """The second request with a key gets the first one's bytes, and the metric tells first from replayed."""
+    async with opened(tmp_path) as site:
+        first, again = [await site.post({}, {"idempotency-key": "k"}) for _ in range(2)]
+        assert (again.status, again.body) == (200, first.body)
+        assert again.headers["idempotency-replayed"] == "true"
+        assert len(site.engine.requests) == 1
+        for outcome in ("first", "replayed"):
+            labels = {"outcome": outcome}
+            assert site.metrics.registry.get_sample_value(names.GATEWAY_IDEMPOTENT, labels) == 1

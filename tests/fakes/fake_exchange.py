@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from gateway.errors import ClientGoneError
 from gateway.exchange import Exchange
 from gateway.http_protocol import GuardedProtocol
-from serving.contracts.gateway_policy import RequestLimits
 
 
 class Answer:
-    """What a client got."""
+    """What a client of HTTP/1.0 got: a head, then the body in the pieces that were written, until the end."""
 
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
         self.ended = False
+
+    def write(self, data: bytes) -> None:
+        """Take what a handler writes: the head with its first piece, then a piece at a time."""
+        if not self.status:
+            head, _, data = data.partition(b"\r\n\r\n")
+            status, *lines = head.decode().split("\r\n")
+            self.status = int(status.split(" ")[1])
+            self.headers = dict(line.split(": ", 1) for line in lines)
+        if data:
+            self.pieces.append(data)
 
     @property
     def body(self) -> bytes:
@@ -38,59 +46,35 @@ class FakeExchange(Exchange):
     def __init__(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         pairs = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         pairs.append((b"content-length", b"%d" % len(body)))
-        protocol = cast("GuardedProtocol", _Client())
-        super().__init__(protocol, path, pairs, keep_alive=True, expects_continue=False)
         self.got = Answer()
+        protocol = cast("GuardedProtocol", _Connection(self.got))
+        super().__init__(protocol, path, pairs, keep_alive=True, expects_continue=False)
         self.feed(body)
         self.fed()
 
-    async def read_body(self, limits: RequestLimits) -> bytes:
-        if self.disconnected:
-            raise ClientGoneError("the client left before the end of its request")
-        return await super().read_body(limits)
 
-    def answer(self, status: int, headers: bytes, body: bytes) -> None:
-        self._head_of(status, headers)
-        self.got.headers["content-length"] = str(len(body))
-        self.end(body)
-
-    def start(self, status: int, headers: bytes, data: bytes = b"") -> None:
-        self._head_of(status, headers)
-        if data:
-            self.got.pieces.append(data)
-
-    def _head_of(self, status: int, headers: bytes) -> None:
-        assert not self.response_started
-        if self.disconnected:
-            return
-        self.response_started = True
-        self.got.status = status
-        lines = headers.decode().removesuffix("\r\n").split("\r\n")
-        self.got.headers = dict(line.split(": ", 1) for line in lines)
-
-    async def send(self, data: bytes) -> None:
-        if not self.disconnected:
-            self.got.pieces.append(data)
-
-    def end(self, data: bytes = b"") -> None:
-        if self.disconnected:
-            return
-        if data:
-            self.got.pieces.append(data)
-        self.got.ended = self.response_complete = True
-        self.on_gone = None
-
-
-class _Client:
-    """A connection whose client is always read from."""
+class _Connection:
+    """A connection whose client reads and is read from all the time; it is its own parser, transport and flow."""
 
     client = ("10.0.0.9", 1)
+    write_paused = False
 
-    def __init__(self) -> None:
-        self.flow = self
+    def __init__(self, answer: Answer) -> None:
+        self.parser = self.transport = self.flow = self
+        self._answer = answer
+        self.write = answer.write
+
+    def get_http_version(self) -> str:
+        return "1.0"
+
+    def date_header(self) -> bytes:
+        return b""
 
     def pause_reading(self) -> None:
         return
 
     def resume_reading(self) -> None:
         return
+
+    def on_response_complete(self) -> None:
+        self._answer.ended = True

@@ -131,7 +131,7 @@ class Exchange:
             self._protocol.tasks.discard(self.task)
             if not self.response_complete:
                 self.copy = None
-                self._protocol.raw.close()  # nothing, or half an answer, went out: the client must see it end
+                self._protocol.transport.close()  # nothing, or half an answer, went out: the client must see it end
                 self._complete()
 
     def feed(self, body: bytes) -> None:
@@ -184,7 +184,7 @@ class Exchange:
 
     async def _wait(self, seconds: float) -> None:
         if self._expects_continue:
-            self._protocol.raw.write(_CONTINUE)
+            self._protocol.transport.write(_CONTINUE)
         self._protocol.flow.resume_reading()
         try:
             async with asyncio.timeout(seconds):
@@ -215,7 +215,7 @@ class Exchange:
             self.copy.begin(status, headers)
             self.copy.add(body)
         head = b"%bcontent-length: %d\r\n%b\r\n" % (self._head(status), len(body), headers)
-        self._protocol.raw.write(head + body)
+        self._protocol.transport.write(head + body)
         self._complete()
 
     def start(self, status: int, headers: bytes, data: bytes = b"") -> None:
@@ -234,7 +234,7 @@ class Exchange:
             self.copy.add(data)
         self._chunked = self._protocol.parser.get_http_version() != "1.0"
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-        self._protocol.raw.write(b"%b%b%b\r\n%b" % (self._head(status), framing, headers, self._framed(data)))
+        self._protocol.transport.write(b"%b%b%b\r\n%b" % (self._head(status), framing, headers, self._framed(data)))
 
     async def send(self, data: bytes) -> None:
         """Send a piece, and wait while the client does not take what it was sent before.
@@ -246,7 +246,7 @@ class Exchange:
             return
         if self.copy is not None:
             self.copy.add(data)
-        self._protocol.raw.write(self._framed(data))
+        self._protocol.transport.write(self._framed(data))
         if self._protocol.flow.write_paused:
             await self._drained()
 
@@ -257,7 +257,7 @@ class Exchange:
                 await self._protocol.flow.drain()
         except TimeoutError as exc:
             self.disconnected = True
-            self._protocol.raw.abort()
+            self._protocol.transport.abort()
             raise ClientGoneError("expected the client to read its answer; it does not") from exc
 
     def end(self, data: bytes = b"") -> None:
@@ -268,7 +268,7 @@ class Exchange:
             self.copy.add(data)
         last = self._framed(data) + (b"0\r\n\r\n" if self._chunked else b"")
         if last:
-            self._protocol.raw.write(last)
+            self._protocol.transport.write(last)
         self._complete()
 
     def _framed(self, data: bytes) -> bytes:
@@ -284,7 +284,7 @@ class Exchange:
         if self.copy is not None:
             self.copy.ended = True
         if not self.keep_alive:
-            self._protocol.raw.close()
+            self._protocol.transport.close()
         self._protocol.on_response_complete()
 
 

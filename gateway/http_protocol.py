@@ -13,7 +13,6 @@ from gateway.api.errors import STATUS, error_body
 from gateway.api.intake import new_request_id
 from gateway.errors import ErrorCode
 from gateway.exchange import Exchange
-from gateway.held_transport import HeldTransport
 from gateway.routing.snapshot import HOT_PATHS
 from gateway.settings import GatewaySettings
 
@@ -52,9 +51,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the time for the first request's head."""
         super().connection_made(transport)
-        self.raw = transport
-        self._held = HeldTransport(transport)
-        self.transport = cast("asyncio.Transport", self._held)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -69,7 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head, and refuse one that is too long or takes too long."""
         super().data_received(data)
-        if not self._in_head or self.parser is None or self.raw.is_closing():
+        if not self._in_head or self.parser is None or self.transport.is_closing():
             return
         self._head_bytes += len(data)
         if self._head_bytes > self.max_header_bytes:
@@ -176,9 +172,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
         One timer a connection is enough: it looks at when the last answer ended, and is set again if that was just now.
         """
-        self._held.end_answer()
-        if self.pipeline or self.raw.is_closing():
-            if self.raw.is_closing():
+        if self.pipeline or self.transport.is_closing():
+            if self.transport.is_closing():
                 self._give_up()
             super().on_response_complete()
             return
@@ -199,11 +194,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _give_up(self, left: int = 0) -> None:
         """Close; an answer of which the client takes nothing for as long as it may be idle is dropped."""
-        now = self.raw.get_write_buffer_size()
+        now = self.transport.get_write_buffer_size()
         if now and now == left:
-            self.raw.abort()
+            self.transport.abort()
         else:
-            self.raw.close()
+            self.transport.close()
             if now:
                 self.loop.call_later(self.timeout_keep_alive, self._give_up, now)
 
@@ -262,8 +257,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._head_timer = None
-        if not self.raw.is_closing():
-            self.raw.close()
+        if not self.transport.is_closing():
+            self.transport.close()
 
 
 def protocol_for(settings: GatewaySettings) -> type[GuardedProtocol]:

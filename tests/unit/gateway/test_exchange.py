@@ -21,7 +21,7 @@ class Wire:
 
     def __init__(self, version: str = "1.1") -> None:
         self.version = version
-        self.raw = self.flow = self.parser = self
+        self.transport = self.flow = self.parser = self
         self.client = ("10.0.0.9", 1)
         self.loop = asyncio.get_running_loop()
         self.out = b""

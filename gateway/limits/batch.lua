@@ -179,7 +179,7 @@ for _ = 1, n_reserves do
   end
   local status = who > 0 and 1 or 0
   local r_who, r_left, r_reset, t_who, t_what, t_left, t_reset = 0, 0, 0, 0, 0, 0, 0
-  local receipt = ''
+  local receipt, spare = '', 1e15 -- how many more requests like this one there is room for
   for k = 1, n do
     local c = mine[k]
     if status == 0 then
@@ -188,6 +188,11 @@ for _ = 1, n_reserves do
       if byte(batch, pos + 2 * n + k - 1) == 1 then c.used = c.used + 1 end
       use(c, today, month, tokens, nano)
       receipt = receipt .. pack('<dd', c.r_tat + c.r_back, c.t_tat + c.t_back)
+      if c.concurrent > 0 then spare = min(spare, c.concurrent - c.used) end
+      if nano > 0 then
+        if c.day_nano > 0 then spare = min(spare, (c.day_nano - c.d_nano) / nano) end
+        if c.month_nano > 0 then spare = min(spare, (c.month_nano - c.m_nano) / nano) end
+      end
     end
     if c.interval > 0 then
       local behind = max(c.r_tat - now, 0)
@@ -211,7 +216,9 @@ for _ = 1, n_reserves do
   out[#out + 1] = pack('<BBBBBBddddd', status, who, what, r_who, t_who, t_what, wait, r_left, r_reset, t_left, t_reset)
   pos = pos + 3 * n
   if status == 0 then
-    out[#out + 1] = receipt
+    if r_who > 0 then spare = min(spare, r_left) end
+    if t_who > 0 then spare = min(spare, t_left / max(tokens, 1)) end
+    out[#out + 1] = pack('<d', max(spare, 0)) .. receipt
     if size > 0 then
       write[#write + 1] = id
       write[#write + 1] = pack('<dddd', today, month, tokens, nano) .. batch:sub(pos, pos + size - 1)

@@ -23,7 +23,17 @@ from gateway.limits.flight import BatchHead, Debts, Ended, Flight, build
 from gateway.limits.plan import LimitPlan
 from gateway.limits.reservation import Place, Reservation, Used
 from gateway.limits.verdict import Answer, Status
-from gateway.limits.wire import ANSWER_BYTES, BYE, RECEIPT_BYTES, REPLY_BYTES, SWEEP, read_answer, read_reply
+from gateway.limits.wire import (
+    ANSWER_BYTES,
+    BYE,
+    RECEIPT_BYTES,
+    REPLY_BYTES,
+    SPARE_BYTES,
+    SWEEP,
+    read_answer,
+    read_reply,
+    read_spare,
+)
 from gateway.redis_connection import KEY_PREFIX
 from gateway.telemetry.metrics import GatewayMetrics
 
@@ -31,7 +41,7 @@ _BATCH: Final = 256
 """Requests, settlements and debts in one batch at most: about 10 ms of Redis."""
 
 _SETTLE_SECONDS: Final = 0.002
-"""How long settlements wait for a batch to ride in."""
+"""How long settlements, and reservations that nobody waits for, wait for a batch to ride in."""
 
 _MAX_DEBTS: Final = 65_536
 
@@ -48,6 +58,7 @@ class Batches(ABC):
 
     Attributes:
         up: Whether Redis serves limits; while it does not, nothing may be reserved.
+        epoch: Name of this process in Redis; what was reserved under another is not held there any more.
     """
 
     def __init__(self, lease_seconds: float, metrics: GatewayMetrics) -> None:
@@ -59,6 +70,7 @@ class Batches(ABC):
         self._scheduled = False
         self._closing: asyncio.Future[None] | None = None
         self._queue: list[Reservation] = []
+        self._ahead: list[Reservation] = []
         self._ended: list[Ended] = []
         self._debts: Debts = {}
         self._months: dict[int, int] = {}
@@ -67,9 +79,9 @@ class Batches(ABC):
         self._begin()
 
     def _begin(self) -> None:
-        self._epoch = secrets.token_hex(8).encode()
+        self.epoch = secrets.token_hex(8).encode()
         prefix = KEY_PREFIX.encode()
-        self._keys = (prefix + b"limit-process:" + self._epoch, prefix + b"limit-processes", prefix + b"limit-away")
+        self._keys = (prefix + b"limit-process:" + self.epoch, prefix + b"limit-processes", prefix + b"limit-away")
         self._batches = 0
         self._sweep = True
 
@@ -92,6 +104,13 @@ class Batches(ABC):
             self._scheduled = True
             loop.call_soon(self._flush)
         return future
+
+    def reserve_ahead(self, reservation: Reservation) -> None:
+        """Queue a reservation that nobody waits for; its shelf gets it."""
+        reservation.number = next(self._numbers).to_bytes(8, "little")
+        reservation.place = Place.QUEUED
+        self._ahead.append(reservation)
+        self._soon()
 
     def settle(self, reservation: Reservation, used: Used, *, refund: bool) -> None:
         """Book what a request used, whatever has become of its reservation."""
@@ -135,7 +154,7 @@ class Batches(ABC):
             self._delayed = None
         if self._flight is not None or not self.up:
             return
-        reserved = [one for one in _cut(self._queue) if one.place is Place.QUEUED]
+        reserved = [one for one in _cut(self._queue) + _cut(self._ahead) if one.place is Place.QUEUED]
         ended = self._of_this_epoch(_cut(self._ended))
         debts = dict(self._debts.popitem() for _ in range(min(len(self._debts), _BATCH)))
         bye = self._closing is not None and not (reserved or ended or debts)
@@ -154,7 +173,7 @@ class Batches(ABC):
 
     def _of_this_epoch(self, ended: list[Ended]) -> list[Ended]:
         """Leave out reservations that Redis no longer holds: what they used becomes a debt."""
-        epoch = self._epoch
+        epoch = self.epoch
         if all(entry[0].epoch is epoch for entry in ended):
             return ended
         for reservation, used, _ in ended:
@@ -169,11 +188,13 @@ class Batches(ABC):
             return
         self._offset_us = head.now - time.monotonic() * 1e6
         at = REPLY_BYTES
-        epoch, day, month = self._epoch, head.day, head.month
+        epoch, day, month = self.epoch, head.day, head.month
         for reservation in flight.reserved:
             answer = read_answer(reply, at)
             at += ANSWER_BYTES
             if answer[0] == Status.GRANTED:
+                reservation.answer, reservation.spare = answer, read_spare(reply, at)
+                at += SPARE_BYTES
                 size = RECEIPT_BYTES * reservation.plan.count
                 reservation.place, reservation.epoch = Place.HELD, epoch
                 reservation.receipt, reservation.day, reservation.month = reply[at : at + size], day, month
@@ -182,9 +203,7 @@ class Batches(ABC):
                     self._ended.append((reservation, *reservation.final))
             else:
                 self._drop(reservation)
-            future = reservation.future
-            if future is not None and not future.done():
-                future.set_result(answer)
+            tell(reservation, answer)
 
     def _drop(self, reservation: Reservation) -> None:
         reservation.place = Place.NOWHERE
@@ -208,7 +227,17 @@ class Batches(ABC):
                 waiting.append(reservation)
             else:
                 self._drop(reservation)
+                tell(reservation, None)
         self._queue[:0] = waiting
+
+
+def tell(reservation: Reservation, answer: Answer | None) -> None:
+    """Tell who waits for a reservation what became of it; None when it could not be asked for."""
+    if reservation.shelf is not None:
+        shelf, reservation.shelf = reservation.shelf, None
+        shelf.arrived(reservation)
+    elif reservation.future is not None and not reservation.future.done():
+        reservation.future.set_result(answer)
 
 
 def _cut(items: list[ItemT]) -> list[ItemT]:

@@ -66,12 +66,11 @@ def build(
     """
     writer = BatchWriter()
     for reservation, used, refund in ended:
-        tokens = reservation.prompt_tokens + reservation.output_tokens
         writer.settle(
             reservation.plan,
             RESERVED | REFUND if refund else RESERVED,
             reservation.number,
-            (tokens, reservation.nano),
+            (reservation.tokens, reservation.nano),
             used,
             (reservation.day, reservation.month),
             reservation.receipt,
@@ -79,7 +78,6 @@ def build(
     for (plan, day), (requests, prompt, output, nano) in debts.items():
         writer.settle(plan, 0, _NO_NUMBER, (0, 0), (requests, prompt, output, nano), (day, months[day]), b"")
     for reservation in reserved:
-        tokens = reservation.prompt_tokens + reservation.output_tokens
-        writer.reserve(reservation.plan, reservation.number, tokens, reservation.nano)
+        writer.reserve(reservation.plan, reservation.number, reservation.tokens, reservation.nano)
     keys, labels = writer.arguments(head.process_keys)
     return Flight(head, reserved, ended, debts, keys, labels, writer.payload(head.flags, head.number, head.lease_us))

@@ -16,6 +16,7 @@ from gateway.limits.memory import MemoryCounters
 from gateway.limits.plan import LimitPlan, PlanBook, PricedModel
 from gateway.limits.reservation import Reservation
 from gateway.limits.shared import SharedCounters
+from gateway.limits.stock import Stock
 from gateway.limits.verdict import Answer, Status, denial
 from gateway.telemetry.metrics import GatewayMetrics
 from serving.contracts.limits import Limits, RedisFailure
@@ -31,6 +32,7 @@ class Limiter:
 
     def __init__(self, shared: SharedCounters | None, metrics: GatewayMetrics) -> None:
         self._shared = shared
+        self._stock = Stock(shared) if shared is not None else None
         self._metrics = metrics
         self._plans = PlanBook()
         self._local = MemoryCounters()
@@ -66,12 +68,15 @@ class Limiter:
         reservation = Reservation(
             plan, body_bytes, estimate.prompt_tokens(body_bytes), estimate.output_tokens(max_tokens)
         )
-        shared = self._shared
-        if shared is None or not plan.counters:
+        shared, stock = self._shared, self._stock
+        if shared is None or stock is None or not plan.counters:
             return reservation
         reservation.nano = plan.nano(reservation.prompt_tokens, reservation.output_tokens)
         answer: Answer | None = None
         if shared.up:
+            ahead = stock.take(reservation)
+            if ahead is not None:
+                return ahead
             try:
                 answer = await shared.reserve(reservation)
             except asyncio.CancelledError:
@@ -79,6 +84,8 @@ class Limiter:
                 raise
         if answer is None:
             answer = self._decide_alone(reservation, shared.now_us())
+        elif answer[0] == Status.GRANTED:
+            stock.granted(reservation)
         if answer is not None and answer[0] == Status.DENIED:
             raise self._denied(reservation, answer)
         reservation.answer = answer
@@ -97,8 +104,7 @@ class Limiter:
             )
         share = self._limits.local_share_fraction
         counters = tuple(counter.share(share) for counter in reservation.plan.counters)
-        tokens = reservation.prompt_tokens + reservation.output_tokens
-        answer, reservation.hold = self._local.reserve(counters, tokens, reservation.nano, now_us)
+        answer, reservation.hold = self._local.reserve(counters, reservation.tokens, reservation.nano, now_us)
         if reservation.hold is None:
             self.settle(reservation, None, None, failed=True)
         return answer
@@ -106,7 +112,7 @@ class Limiter:
     def _denied(self, reservation: Reservation, answer: Answer) -> LimitExceededError:
         counters = reservation.plan.counters
         self._metrics.limit_denied(counters[answer[1] - 1].rule.name, LIMIT_FIELDS[Limit(answer[2])])
-        return denial(answer, counters, reservation.prompt_tokens + reservation.output_tokens)
+        return denial(answer, counters, reservation.tokens)
 
     def settle(
         self, reservation: Reservation, prompt_tokens: int | None, output_tokens: int | None, *, failed: bool
@@ -151,5 +157,6 @@ class Limiter:
 
     async def close(self) -> None:
         """Send settlements that are left; call it after `run` was cancelled and requests have ended."""
-        if self._shared is not None:
+        if self._shared is not None and self._stock is not None:
+            self._stock.empty()
             await self._shared.close()

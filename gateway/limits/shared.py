@@ -14,7 +14,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
-from gateway.limits.batches import Batches
+from gateway.limits.batches import Batches, tell
 from gateway.limits.flight import Flight
 from gateway.limits.redis_link import RedisAddress, RedisAnswerError, RedisLink
 from gateway.limits.reservation import Place
@@ -88,7 +88,7 @@ class SharedCounters(Batches):
             self._closing.set_result(None)
         elif self._queue or self._closing is not None:
             self._flush()
-        elif self._ended or self._debts or self._sweep:
+        elif self._ahead or self._ended or self._debts or self._sweep:
             self._soon()
 
     def _fail(self, reason: str) -> None:
@@ -102,12 +102,14 @@ class SharedCounters(Batches):
         if not self._failing:
             log.error("limits cannot be shared: Redis does not serve them", extra={"fields": {"reason": reason[:300]}})
         self._failing, self.up = True, False
-        queue, self._queue = self._queue, []
-        for reservation in queue:
+        queued = self._queue + self._ahead
+        self._queue, self._ahead = [], []
+        for reservation in queued:
             reservation.place = Place.NOWHERE
-        for reservation in (*queue, *(self._flight.reserved if self._flight is not None else ())):
-            if reservation.future is not None and not reservation.future.done():
-                reservation.future.set_result(None)
+            tell(reservation, None)
+        for reservation in self._flight.reserved if self._flight is not None else ():
+            if reservation.shelf is None:  # what is to be held ahead is told about when it is known
+                tell(reservation, None)
         for future in (self._probe, self._closing):
             if future is not None and not future.done():
                 future.set_result(None)

@@ -11,7 +11,7 @@ A batch, little-endian and without padding (numbers are doubles unless a width i
               n bytes `counted`, record
 
 The answer: status (8 bits); lost, then the last number that was carried out; or time, day and month, then for each
-reservation an `Answer`, followed by n receipts if it was granted.
+reservation an `Answer`, followed by how many more of its kind there is room for and n receipts if it was granted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ _REPLY: Final = struct.Struct("<B3d")
 _LOST: Final = struct.Struct("<Bd")
 _ANSWER: Final = struct.Struct("<6B5d")
 _SLOTS: Final = tuple(struct.Struct(f"<{n}H") for n in range(256))
+_SPARE: Final = struct.Struct("<d")
 RECEIPT_BYTES: Final = 16
+SPARE_BYTES: Final = _SPARE.size
 
 answer_at = _ANSWER.unpack_from
 ANSWER_BYTES: Final = _ANSWER.size
@@ -143,3 +145,9 @@ def read_answer(reply: bytes, at: int) -> Answer:
     """Read one reservation's answer."""
     answer: Answer = _ANSWER.unpack_from(reply, at)
     return answer
+
+
+def read_spare(reply: bytes, at: int) -> float:
+    """Read how many more requests like one that was granted there is room for."""
+    spare: float = _SPARE.unpack_from(reply, at)[0]
+    return spare

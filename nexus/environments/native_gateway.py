@@ -42,6 +42,7 @@ MODULES: Final = (
     "gateway/limits/plan.py",
     "gateway/limits/reservation.py",
     "gateway/limits/shared.py",
+    "gateway/limits/stock.py",
     "gateway/limits/verdict.py",
     "gateway/limits/wire.py",
     "gateway/resilience/blame.py",

@@ -107,8 +107,13 @@ async def settled(limiter: TestLimiter) -> None:
     """Wait until everything that was settled is in Redis."""
     shared = limiter.shared
     async with asyncio.timeout(15):
-        while not shared.up or shared._ended or shared._debts or shared._queue or shared._flight is not None:  # noqa: ASYNC110
+        while not shared.up or shared._flight is not None or waiting(shared):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+def waiting(shared: SharedCounters) -> bool:
+    """Tell whether anything is still to be sent."""
+    return bool(shared._queue or shared._ahead or shared._ended or shared._debts)
 
 
 def counter(redis: RedisProcess, key: str) -> dict[str, float]:

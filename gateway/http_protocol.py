@@ -7,12 +7,14 @@ import re
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.errors import STATUS, error_body
 from gateway.api.intake import new_request_id
 from gateway.errors import ErrorCode
 from gateway.exchange import Exchange
+from gateway.request_reader import RequestReader
 from gateway.routing.snapshot import HOT_PATHS
 from gateway.settings import GatewaySettings
 
@@ -39,9 +41,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_head = True
-        self._head_bytes = 0
-        self._too_large = False
+        self._reader = RequestReader(self, max_headers=self.max_headers, max_header_bytes=self.max_header_bytes)
+        self.parser = httptools.HttpRequestParser(self._reader)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does: to answer, then close
         self._head_timer: asyncio.TimerHandle | None = None
         self._retiring = False
         self._hot: Exchange | None = None
@@ -61,69 +63,42 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._hot is not None:
             self._hot.lost()
+        del self._reader  # it refers to this connection: without it, nobody has to look for the cycle
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head, and refuse one that is too long or takes too long."""
         super().data_received(data)
-        if not self._in_head or self.parser is None or self.transport.is_closing():
+        if not self._reader.in_head or self.parser is None or self.transport.is_closing():
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > self.max_header_bytes:
-            self._too_large = True
+        try:
+            self._reader.add(len(data))
+        except ValueError:
             self.send_400_response("")
-        elif self._head_timer is None:
+            return
+        if self._head_timer is None:
             self._arm()
 
-    def on_message_begin(self) -> None:
-        """Begin a head; what only ASGI needs is made once it is known to be needed."""
-        self._in_head = True
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-
-    def on_url(self, url: bytes) -> None:
-        """Take the target, and count its bytes."""
-        self.url += url
-        self._head_bytes += len(url)
-        if self._head_bytes > self.max_header_bytes:
-            self._too_large = True
-            raise ValueError("head too large")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header; trailers are parsed by the same callback, and dropped."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        headers = self.headers
-        headers.append((name, value))
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self.max_header_bytes or len(headers) > self.max_headers:
-            self._too_large = True
-            raise ValueError("head too large")
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-
     def on_headers_complete(self) -> None:
-        """End the head and begin the answer: an exchange on a hot path, ASGI on any other."""
-        self._in_head = False
-        self._head_bytes = 0
+        """Begin the answer to a complete head: an exchange on a hot path, ASGI on any other."""
         self._disarm()
         path = self._hot_path()
         if path is None:
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
-            super().on_message_begin()
-            self.url, self.expect_100_continue = url, expects
-            self.headers.extend(headers)
+            self.on_message_begin()
+            self.url, self.expect_100_continue = self._reader.url, self._reader.expects_continue
+            self.headers.extend(self._reader.headers)
             super().on_headers_complete()
         else:
             self._begin_exchange(path)
         if self._retiring and self.cycle is not None:
             self.cycle.keep_alive = False
 
+    def _should_upgrade(self) -> bool:
+        return False  # there is nothing to upgrade to
+
     def _hot_path(self) -> str | None:
         if self.parser.get_method() != b"POST":
             return None
-        path = self.url.partition(b"?")[0]
+        path = self._reader.url.partition(b"?")[0]
         return _HOT.get(path) or _HOT.get(unquote_to_bytes(_ABSOLUTE.sub(b"", path)))
 
     def _begin_exchange(self, path: str) -> None:
@@ -131,10 +106,11 @@ class GuardedProtocol(HttpToolsProtocol):
         exchange = Exchange(
             self,
             path,
-            self.headers,
+            self._reader.headers,
             keep_alive=self.parser.should_keep_alive() and not self.parser.should_upgrade(),  # its body is never parsed
-            expects_continue=self.expect_100_continue,
+            expects_continue=self._reader.expects_continue,
         )
+        self._reader.exchange = exchange
         self.cycle = cast("Any", exchange)
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -150,22 +126,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._hot = cycle
         cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)  # `run_asgi` takes it out again
-
-    def on_body(self, body: bytes) -> None:
-        """Hand on a piece of a body."""
-        cycle = cast("Any", self.cycle)
-        if type(cycle) is not Exchange:
-            super().on_body(body)
-        elif not cycle.response_complete:
-            cycle.feed(body)
-
-    def on_message_complete(self) -> None:
-        """End a body."""
-        cycle = cast("Any", self.cycle)
-        if type(cycle) is not Exchange:
-            super().on_message_complete()
-        elif not cycle.response_complete:
-            cycle.fed()
 
     def on_response_complete(self) -> None:
         """Go on with the next pipelined request, or begin the time that a connection may be idle.
@@ -225,11 +185,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or has too long a head, as OpenAI would, and close."""
-        code = ErrorCode.HEADERS_TOO_LARGE if self._too_large else ErrorCode.INVALID_REQUEST
+        too_large = self._reader.too_large
+        code = ErrorCode.HEADERS_TOO_LARGE if too_large else ErrorCode.INVALID_REQUEST
         status = STATUS[code]
         text = (
             f"expected at most {self.max_headers} headers and {self.max_header_bytes} bytes of them; got more"
-            if self._too_large
+            if too_large
             else "expected an HTTP/1.1 request; got something else"
         )
         body = error_body(code, text, status=status)

@@ -31,10 +31,11 @@ MAX_SILENT_BYTES: Final = 65_536
 """Bytes an engine may send without a byte of body: bounds heads, trailers, and chunk extensions."""
 
 
-class Connection(AnswerParser, asyncio.Protocol):
+class Connection(AnswerParser):
     """A connection and the exchange that runs on it.
 
-    After `start`, await `answered`, then look at `status`, `headers` and `streaming`, and `read` until `b""`.
+    It is an `asyncio.Protocol` by its methods and not by that base, with which it could not be compiled. After `start`,
+    await `answered`, then look at `status`, `headers` and `streaming`, and `read` until `b""`.
     """
 
     __slots__ = (
@@ -166,6 +167,15 @@ class Connection(AnswerParser, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport = cast("asyncio.Transport", transport)
+
+    def pause_writing(self) -> None:
+        """Do nothing: a request is written at once, and bounded."""
+
+    def resume_writing(self) -> None:
+        """Do nothing, as `pause_writing`."""
+
+    def eof_received(self) -> None:
+        """Do nothing: the transport closes, and `connection_lost` says what that means."""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and wake the caller if it waits for that."""

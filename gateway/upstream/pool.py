@@ -7,7 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway.errors import StaleConnectionError, UpstreamConnectError, UpstreamTimeoutError
 from gateway.upstream.connection import Connection
@@ -125,15 +125,16 @@ class UpstreamPool:
         if seconds <= 0:
             raise UpstreamTimeoutError("expected time left to ask an engine; there is none: try again later")
 
-        def protocol() -> Connection:
-            return Connection(origin, self._loop, max_answer_bytes=self._max_answer_bytes, on_closed_idle=self._forget)
-
+        connection = Connection(
+            origin, self._loop, max_answer_bytes=self._max_answer_bytes, on_closed_idle=self._forget
+        )
+        protocol = cast("Callable[[], asyncio.Protocol]", lambda: connection)
         try:
             async with asyncio.timeout(seconds):
                 if origin.port:
-                    _, connection = await self._loop.create_connection(protocol, origin.host, origin.port)
+                    await self._loop.create_connection(protocol, origin.host, origin.port)
                 else:
-                    _, connection = await self._loop.create_unix_connection(protocol, origin.host)
+                    await self._loop.create_unix_connection(protocol, origin.host)
         except TimeoutError as exc:
             raise UpstreamConnectError(
                 f"expected the engine to accept a connection within {seconds:g} s; it did not: try again later",

@@ -1,0 +1,104 @@
+"""RequestReader: what a connection's parser (llhttp) tells of the request that is arriving.
+
+A module of its own, without a base class, so that it can be compiled: the parser calls it a dozen times a request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+    from gateway.http_protocol import GuardedProtocol
+
+
+class RequestReader:
+    """Collects a request's head within its bounds, and hands its body to whom it is for.
+
+    Args:
+        protocol: Told of a complete head, and given the bodies that no exchange takes.
+        max_headers: Most headers of a request.
+        max_header_bytes: Most bytes of a head.
+
+    Attributes:
+        in_head: Whether a head is arriving, or awaited.
+        head_bytes: Bytes of it so far.
+        too_large: Whether it was refused for its size.
+        url: Its target.
+        headers: Its headers so far, names in lower case.
+        expects_continue: Whether the client waits for `100 Continue`.
+        exchange: Who takes its body; set by the protocol when the head is complete.
+    """
+
+    __slots__ = (
+        "_max_header_bytes", "_max_headers", "_protocol", "exchange", "expects_continue", "head_bytes", "headers",
+        "in_head", "too_large", "url",
+    )  # fmt: skip
+
+    def __init__(self, protocol: GuardedProtocol, *, max_headers: int, max_header_bytes: int) -> None:
+        self._protocol = protocol
+        self._max_headers = max_headers
+        self._max_header_bytes = max_header_bytes
+        self.in_head = True
+        self.head_bytes = 0
+        self.too_large = False
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.expects_continue = False
+        self.exchange: Exchange | None = None
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self.in_head = True
+        self.url = b""
+        self.headers = []
+        self.expects_continue = False
+        self.exchange = None
+
+    def add(self, size: int) -> None:
+        """Count bytes of a head.
+
+        Raises:
+            ValueError: They are too many.
+        """
+        self.head_bytes += size
+        if self.head_bytes > self._max_header_bytes or len(self.headers) > self._max_headers:
+            self.too_large = True
+            raise ValueError("head too large")
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self.url += url
+        self.add(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers come the same way, and are dropped."""
+        if not self.in_head:
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        self.add(len(name) + len(value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expects_continue = True
+
+    def on_headers_complete(self) -> None:
+        """End the head."""
+        self.in_head = False
+        self.head_bytes = 0
+        self._protocol.on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of the body."""
+        exchange = self.exchange
+        if exchange is None:
+            self._protocol.on_body(body)
+        elif not exchange.response_complete:
+            exchange.feed(body)
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        exchange = self.exchange
+        if exchange is None:
+            self._protocol.on_message_complete()
+        elif not exchange.response_complete:
+            exchange.fed()

@@ -27,6 +27,8 @@ ONCE: Final = DEADLINE_HEADERS | {USER, IDEMPOTENCY_KEY, AUTHORIZATION, API_KEY,
 _WANTED: Final = ONCE | {_REQUEST_ID, TRACE_STATE}
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
 _CONTAINERS: Final = (dict, list)
+_SHORT_BYTES: Final = 8192
+"""Below this, walking the document is cheaper than counting brackets."""
 _PROCESS: Final = os.urandom(8).hex().encode()
 _NUMBERS: Final = itertools.count(1)
 
@@ -73,8 +75,8 @@ def parse_document(body: bytes, limits: RequestLimits) -> dict[str, Any]:
         raise InvalidRequestError(f"expected a JSON object as the body; {exc.msg}, at character {exc.pos}") from exc
     if not isinstance(document, dict):
         raise InvalidRequestError(f"expected a JSON object as the body; got {type(document).__name__}")
-    # The number of opening brackets bounds the depth from above; only where that says nothing is it measured.
-    if body.count(b"[") + body.count(b"{") > limits.max_json_depth:
+    # The number of opening brackets bounds the depth from above; where that says nothing, the depth is measured.
+    if len(body) < _SHORT_BYTES or body.count(b"[") + body.count(b"{") > limits.max_json_depth:
         _check_depth(document, limits.max_json_depth)
     return document
 

@@ -11,6 +11,8 @@ from typing import Final
 
 KEY_FILE: Final = "user-hash.key"
 _KEY_BYTES: Final = 32
+_REMEMBERED_BYTES: Final = 128
+"""Longer names, which anybody may send, would take memory."""
 
 
 class UserHashKeyError(Exception):
@@ -18,14 +20,29 @@ class UserHashKeyError(Exception):
 
 
 class UserHasher:
-    """Maps user ids to 32 hex digits with keyed BLAKE2b (RFC 7693, 2.9: keyed, it is a MAC)."""
+    """Maps user ids to 32 hex digits with keyed BLAKE2b (RFC 7693, 2.9: keyed, it is a MAC).
 
-    def __init__(self, key: bytes) -> None:
+    Args:
+        key: Secret of this installation.
+        size: Hashes remembered at most; then all are forgotten.
+    """
+
+    def __init__(self, key: bytes, size: int = 4096) -> None:
         self._key = key
+        self._size = size
+        self._known: dict[bytes, str] = {}
 
     def __call__(self, user: bytes) -> str:
         """Return the hash of a user id."""
-        return blake2b(user, digest_size=16, key=self._key).hexdigest()
+        known = self._known
+        found = known.get(user)
+        if found is None:
+            found = blake2b(user, digest_size=16, key=self._key).hexdigest()
+            if len(known) >= self._size:
+                known.clear()
+            if len(user) <= _REMEMBERED_BYTES:
+                known[user] = found
+        return found
 
 
 def load_key(folder: Path) -> bytes:

@@ -145,4 +145,4 @@ class MessagesFormat(WireFormat):
 
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:
         """Read `usage` and `stop_reason`."""
-        return WholeAnswer(messages_usage(document.get("usage")), finish_reason(document.get("stop_reason")))
+        return messages_usage(document.get("usage")), finish_reason(document.get("stop_reason"))

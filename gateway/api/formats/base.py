@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from gateway.api.errors import STATUS, HttpError, error_body, render, sse_event
 from gateway.errors import GatewayError
@@ -15,11 +15,8 @@ _MAX_CHOICES: Final = 1024
 """Above OpenAI's and vLLM's own limits (128 and 16,384 with one prompt); a bound, so that estimates stay finite."""
 
 
-class WholeAnswer(NamedTuple):
-    """What an answer that is not a stream says of itself; the finish reason is in the words of chat completions."""
-
-    usage: Usage | None
-    finish_reason: str | None
+WholeAnswer = tuple[Usage | None, str | None]
+"""What an answer that is not a stream says of itself: usage, and finish reason in the words of chat completions."""
 
 
 class WireFormat(ABC):

@@ -76,7 +76,7 @@ class ChatFormat(WireFormat):
         reason = None
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
             reason = choices[0].get("finish_reason")
-        return WholeAnswer(openai_usage(document.get("usage")), reason if isinstance(reason, str) else None)
+        return openai_usage(document.get("usage")), reason if isinstance(reason, str) else None
 
 
 class CompletionFormat(ChatFormat):

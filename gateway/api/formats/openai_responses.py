@@ -111,4 +111,4 @@ class ResponsesFormat(WireFormat):
 
     def whole(self, document: Mapping[str, Any]) -> WholeAnswer:
         """Read `usage` and why the response ended."""
-        return WholeAnswer(responses_usage(document.get("usage")), finish_reason(document))
+        return responses_usage(document.get("usage")), finish_reason(document)

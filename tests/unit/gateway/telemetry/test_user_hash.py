@@ -32,6 +32,14 @@ def test_installations_hash_differently(tmp_path: Path) -> None:
     assert "alice" not in first(b"alice")
 
 
+def test_what_is_remembered_is_bounded() -> None:
+    """However many users there are and however long their names, few are remembered, and hashes stay the same."""
+    hasher, users = UserHasher(b"k" * 32, size=3), [b"%d" % number for number in range(8)] + [b"x" * 10_000]
+    assert [hasher(user) for user in users] == [hasher(user) for user in users]
+    assert len(hasher._known) <= 3
+    assert users[-1] not in hasher._known
+
+
 @pytest.mark.parametrize(("content", "mode"), [(b"short", 0o600), (b"x" * 32, 0o644), (b"", 0o600)])
 def test_a_key_that_is_broken_or_readable_by_others_is_refused(tmp_path: Path, content: bytes, mode: int) -> None:
     """A short, empty or world-readable key is refused, and the message asks for mode 0600."""

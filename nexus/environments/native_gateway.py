@@ -39,6 +39,7 @@ MODULES: Final = (
     "gateway/limits/estimates.py",
     "gateway/limits/flight.py",
     "gateway/limits/limiter.py",
+    "gateway/limits/memory.py",
     "gateway/limits/plan.py",
     "gateway/limits/reservation.py",
     "gateway/limits/shared.py",

@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from gateway.app import create_app
+from gateway.peers import ALONE, Place
 from gateway.server import ListenError, listen, run_server
 from gateway.settings import GatewaySettings, UnknownSettingError
 from gateway.telemetry.logging import configure_logging
@@ -26,7 +27,7 @@ _COLLECTIONS: Final = (20_000, 20, 50)
 """Requests leave next to no cycles: looking for them after every 700 objects, as Python does, frees next to nothing."""
 
 _WORKER_ARGUMENT: Final = "--worker"
-"""`--worker INDEX LISTEN_FD CONTROL_FD`: given by the parent only."""
+"""`--worker NAME INDEX LISTEN_FD CONTROL_FD`: given by the parent only."""
 
 
 def main(arguments: list[str]) -> int:
@@ -35,9 +36,10 @@ def main(arguments: list[str]) -> int:
         settings = GatewaySettings.load()
         configure_logging(settings.log_level)
         if arguments and arguments[0] == _WORKER_ARGUMENT:
-            index, listen_fd, control_fd = map(int, arguments[1:])
+            name = arguments[1]
+            index, listen_fd, control_fd = map(int, arguments[2:])
             sock, control = adopt(listen_fd, control_fd)
-            return _serve(settings, sock, control, index)
+            return _serve(settings, sock, control, Place(index, settings.workers, name))
         if settings.workers > 1:
             return run_workers(settings)
         return _serve(settings, listen(settings.host, settings.port, shared=False))
@@ -46,14 +48,16 @@ def main(arguments: list[str]) -> int:
         return 2
 
 
-def _serve(settings: GatewaySettings, sock: socket.socket, control: socket.socket | None = None, index: int = 0) -> int:
+def _serve(
+    settings: GatewaySettings, sock: socket.socket, control: socket.socket | None = None, place: Place = ALONE
+) -> int:
     def ready() -> None:
         if control is not None:
             control.send(READY)
             asyncio.get_running_loop().add_reader(control, stop_with_parent, control)
 
     sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_app(settings, index)
+    app = create_app(settings, place)
     gc.collect()
     gc.set_threshold(*_COLLECTIONS)
     gc.freeze()  # modules and classes live as long as the process: collections need not look at them

@@ -12,6 +12,7 @@ from gateway.api import health, models
 from gateway.api.error_handlers import add_error_handlers
 from gateway.api.openapi import hot_paths
 from gateway.opening import open_gateway
+from gateway.peers import ALONE, Place
 from gateway.routing.snapshot import HOT_PATHS
 from gateway.settings import GatewaySettings
 from gateway.state import State
@@ -27,18 +28,18 @@ class GatewayApp(FastAPI):
         return document
 
 
-def create_app(settings: GatewaySettings, worker: int = 0) -> FastAPI:
+def create_app(settings: GatewaySettings, place: Place = ALONE) -> FastAPI:
     """Build the application; nothing is opened before its lifespan begins.
 
     Args:
         settings: Of the process.
-        worker: Which of several workers this is, from 0.
+        place: Which of several workers this is.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            yield {"gateway": await open_gateway(settings, stack, worker)}
+            yield {"gateway": await open_gateway(settings, stack, place)}
 
     app = GatewayApp(title="Nexus gateway", version="v1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(models.router)

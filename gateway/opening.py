@@ -25,10 +25,12 @@ from gateway.auth.key_store import KeyStore
 from gateway.beside.idempotency import EntryStore, Idempotency, MemoryStore
 from gateway.beside.redis_entries import RedisStore
 from gateway.beside.shadow import Shadows
+from gateway.health import dump_health, own_health
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis_link import RedisAddress
 from gateway.limits.shared import SharedCounters
 from gateway.limits.spend import SpendReader
+from gateway.peers import HEALTH, METRICS, Peers, Place
 from gateway.policy_store import PolicyStore
 from gateway.redis_connection import RedisConnection
 from gateway.routing.builder import SnapshotBuilder
@@ -47,15 +49,15 @@ _LEASE_SECONDS: Final = 30.0
 log = logging.getLogger(__name__)
 
 
-async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker: int) -> Gateway:
+async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, place: Place) -> Gateway:
     """Open everything; the stack closes it in reverse: tasks first, spools with all they hold last.
 
     Args:
         settings: Of the process.
         stack: Gets what has to be closed.
-        worker: Which of several workers this is, from 0; the first one serves the admin API.
+        place: Which of several workers this is; the first one serves the admin API.
     """
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(place.index if place.count > 1 else None)
     observations = _spool("observations", settings.spool_dir, settings, metrics, stack)
     spans = _spool("spans", settings.spool_dir / "spans", settings, metrics, stack)
     shadow_spool = _spool("shadows", settings.spool_dir / "shadows", settings, metrics, stack, mode=0o600)
@@ -97,10 +99,12 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
     )
     metrics.watch_in_flight(lambda: hot.in_flight)
     metrics.watch_endpoints(store.builder.registry.all)
+    peers = Peers(place, {METRICS: metrics.render, HEALTH: lambda: dump_health(own_health(store, authenticator))})
     runs = [pool.run, shadow_pool.run, observations.run, spans.run, shadow_spool.run, store.run]
     runs += [authenticator.run, limiter.run, drains.run, *([keys.run] if keys is not None else [])]
+    runs += [peers.run] if place.count > 1 else []
     background = [tasks.create_task(_kept_running(run)) for run in runs]
-    if settings.admin_port is not None and worker == 0:
+    if settings.admin_port is not None and place.index == 0:
         admin = AdminState(
             AdminGate(settings.read_admin_token(), keys),
             store,
@@ -119,7 +123,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, worker:
             task.cancel()
 
     stack.callback(stop)
-    return Gateway(store, authenticator, hot, metrics)
+    return Gateway(store, authenticator, hot, peers)
 
 
 def _spool(

@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from gateway.api.hot import HotPath
 from gateway.auth.authenticator import Authenticator
+from gateway.peers import Peers
 from gateway.policy_store import PolicyStore
-from gateway.telemetry.metrics import GatewayMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Gateway:
     store: PolicyStore
     authenticator: Authenticator
     hot: HotPath
-    metrics: GatewayMetrics
+    peers: Peers
 
 
 class State(TypedDict):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import select
 import signal
 import socket
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Worker:
+    gateway: str
     index: int
     sock: socket.socket
     process: subprocess.Popen[bytes] | None = None
@@ -53,6 +55,7 @@ class _Worker:
             "-m",
             "gateway",
             "--worker",
+            self.gateway,
             *map(str, (self.index, self.sock.fileno(), theirs.fileno())),
         ]
         with theirs:
@@ -89,7 +92,9 @@ def run_workers(settings: GatewaySettings) -> int:
         ListenError: The address cannot be listened on.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    workers = [_Worker(index, listen(settings.host, settings.port, shared=True)) for index in range(settings.workers)]
+    name = f"nexus-gateway-{secrets.token_hex(8)}"
+    sockets = [listen(settings.host, settings.port, shared=True) for _ in range(settings.workers)]
+    workers = [_Worker(name, index, sock) for index, sock in enumerate(sockets)]
     grace = settings.shutdown_grace_seconds + 5.0
     try:
         for worker in workers:
@@ -136,7 +141,7 @@ def _restart_dead(workers: list[_Worker]) -> None:
 def _replace_all(workers: list[_Worker], grace: float) -> None:
     """Replace one worker after the other, each only when its successor accepts connections."""
     for position, worker in enumerate(workers):
-        successor = _Worker(worker.index, worker.sock)
+        successor = _Worker(worker.gateway, worker.index, worker.sock)
         successor.start()
         if not successor.wait_ready():
             successor.signal(signal.SIGKILL)

@@ -6,7 +6,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from gateway.health import whole_health
+from gateway.peers import HEALTH, METRICS
 from gateway.state import gateway_of
+from gateway.telemetry.whole_metrics import whole_metrics
 
 router = APIRouter(tags=["operations"])
 
@@ -37,21 +40,14 @@ async def live() -> Live:
 
 @router.get("/health/ready", responses={503: {"model": Ready}})
 async def ready(request: Request, response: Response) -> Ready:
-    """Answer 200 while there is a policy to answer by and the process is not shutting down, else 503."""
-    gateway = gateway_of(request)
-    readiness, authenticator = gateway.store.readiness, gateway.authenticator
-    is_ready = readiness.ready and authenticator.ready
-    if not is_ready:
+    """Answer 200 while there is a policy to answer by and no worker says it is shutting down, else 503."""
+    health = whole_health(await gateway_of(request).peers.ask(HEALTH))
+    if not health.ready:
         response.status_code = 503
-    return Ready(
-        ready=is_ready,
-        reasons=readiness.reasons + authenticator.reasons,
-        revision=readiness.revision,
-        unapplied=readiness.unapplied,
-    )
+    return Ready(ready=health.ready, reasons=health.reasons, revision=health.revision, unapplied=health.unapplied)
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Return this process's metrics in Prometheus' text format."""
-    return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    """Return the metrics of all workers in Prometheus' text format."""
+    return Response(whole_metrics(await gateway_of(request).peers.ask(METRICS)), media_type=CONTENT_TYPE_LATEST)

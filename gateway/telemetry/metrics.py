@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from gateway.resilience.endpoint import EndpointState
 from gateway.telemetry.endpoint_stats import EndpointStats
 from gateway.telemetry.request_stats import RequestStats
+from gateway.telemetry.whole_metrics import OfWorker
 from serving.contracts import metric_names as names
 
 NO_SIDE: Final = "none"
@@ -27,10 +28,15 @@ class SpoolCounters(NamedTuple):
 
 
 class GatewayMetrics:
-    """All metrics, in a registry of their own; `answered` counts a request that has ended (`RequestStats.add`)."""
+    """All metrics, in a registry of their own; `answered` counts a request that has ended (`RequestStats.add`).
 
-    def __init__(self) -> None:
+    Args:
+        worker: Number of this worker of several; None when it is the only one.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._worker = worker
         on = self.registry
         sides = ("model", "side")
         requests = RequestStats()
@@ -149,5 +155,5 @@ class GatewayMetrics:
         self._jwks_fetches.labels(outcome).inc()
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return this process's metrics in Prometheus' text format."""
+        return generate_latest(self.registry if self._worker is None else OfWorker(self.registry, self._worker))

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
+GATEWAY_WORKERS: Final = "nexus_gateway_workers"
+"""Processes that share the port, as set; all other metrics have a label worker where there are several."""
+
+GATEWAY_WORKERS_SCRAPED: Final = "nexus_gateway_workers_scraped"
+"""Those of them whose metrics are in this answer; the others are dead, starting, or did not answer in time."""
+
 GATEWAY_REQUESTS: Final = "nexus_gateway_requests_total"
 """Requests answered; labels model, side (`none` before a side is chosen), status_class (2xx, 4xx, 5xx, client_gone)."""
 

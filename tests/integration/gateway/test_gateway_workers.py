@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
+import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from serving.contracts import metric_names as names
 from tests.fakes.full_gateway import KeyedLoad
-from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.gateway_process import POLICY, GatewayProcess
 from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -20,6 +27,45 @@ def workers_of(gateway: GatewayProcess) -> list[int]:
     assert gateway.process is not None
     text = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text()
     return [int(pid) for pid in text.split()]
+
+
+def worker(gateway: GatewayProcess, index: int) -> int:
+    """Return the process that is a worker's newest."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in workers_of(gateway)}
+    return max(pid for pid, words in lines.items() if words[5] == b"%d" % index)
+
+
+def get(gateway: GatewayProcess, path: str) -> tuple[int, str]:
+    """Ask whichever worker answers: where one hangs, connections to it do, too."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=3)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except TimeoutError:
+            continue
+        finally:
+            connection.close()
+
+
+def series(gateway: GatewayProcess, name: str) -> dict[str, float]:
+    """Return a metric by worker, empty for one without such a label, summed over other labels."""
+    found: dict[str, float] = defaultdict(float)
+    families: list[Any] = list(text_string_to_metric_families(get(gateway, "/metrics")[1]))
+    for sample in (sample for family in families for sample in family.samples):
+        if sample.name == name:
+            found[sample.labels.get("worker", "")] += sample.value
+    return dict(found)
+
+
+def health(gateway: GatewayProcess) -> tuple[int, Any]:
+    status, text = get(gateway, "/health/ready")
+    return status, json.loads(text)
+
+
+def all_scraped(gateway: GatewayProcess) -> bool:
+    return series(gateway, names.GATEWAY_WORKERS_SCRAPED) == {"": 2}
 
 
 def alive(pid: int) -> bool:
@@ -90,3 +136,81 @@ def test_a_worker_that_cannot_start_leaves_the_old_ones(pair: GatewayProcess) ->
     assert workers_of(pair) == before
     assert pair.post({})[0] == 200
     assert not key.exists()
+
+
+def test_a_scrape_shows_the_whole_gateway(pair: GatewayProcess) -> None:
+    """Whichever worker is scraped, what both have answered is there, each with its number."""
+    wait_until(lambda: all_scraped(pair))
+    with KeyedLoad(pair, {"messages": []}, clients=16) as load:
+        wait_until(lambda: load.outcomes["200"] > 200)
+    scrapes = [series(pair, names.GATEWAY_REQUESTS) for _ in range(10)]
+    assert [sum(scrape.values()) for scrape in scrapes] == [load.outcomes["200"]] * 10
+    assert all(scrape.keys() == {"0", "1"} for scrape in scrapes)
+    assert series(pair, names.GATEWAY_WORKERS) == {"": 2}
+
+
+def test_a_hung_worker_is_seen(pair: GatewayProcess) -> None:
+    """A worker that does not answer is missing from the count of those scraped, and named; then all is as it was."""
+    wait_until(lambda: all_scraped(pair))
+    victim = worker(pair, 1)
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        assert series(pair, names.GATEWAY_WORKERS_SCRAPED) == {"": 1}
+        assert series(pair, names.GATEWAY_SNAPSHOT_INFO) == {"0": 1}
+        status, body = health(pair)
+        assert (status, body["revision"]) == (200, "commit0001")
+        assert body["reasons"] == ["worker 1 does not answer the others: it is starting, hung or busy"]
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    wait_until(lambda: all_scraped(pair))
+    assert health(pair)[1]["reasons"] == []
+
+
+def test_counters_of_the_living_never_fall(pair: GatewayProcess) -> None:
+    """While a worker is killed and replaced the other's count only grows; the new one's begins again in its series."""
+    wait_until(lambda: all_scraped(pair))
+    seen: list[dict[str, float]] = []
+    victim = worker(pair, 1)
+    with KeyedLoad(pair, {"messages": []}, clients=16) as load:
+        wait_until(lambda: load.outcomes["200"] > 500)
+        seen.append(series(pair, names.GATEWAY_REQUESTS))
+        os.kill(victim, signal.SIGKILL)
+        while len(seen) < 5 or "1" not in seen[-1]:
+            seen.append(series(pair, names.GATEWAY_REQUESTS))
+    first = [scrape["0"] for scrape in seen if "0" in scrape]
+    assert first == sorted(first)
+    assert seen[0].keys() == {"0", "1"}
+    assert seen[-1]["1"] < seen[0]["1"]
+
+
+def test_a_worker_that_ends_is_scraped_until_its_last_request_is_done(pair: GatewayProcess) -> None:
+    """In a rolling restart a scrape has what the old worker still does, until all of it is done."""
+    pair.policy = POLICY.replace("first_byte_seconds: 5", "first_byte_seconds: 60").replace("20}", "120}")
+    name = pair.commit({"stable": 100})
+    wait_until(lambda: all_scraped(pair) and health(pair)[1]["revision"] == name)
+    body = json.dumps({"model": "m", "fake": {"pieces": [], "end": "hang"}})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    asks = [socket.create_connection(("127.0.0.1", pair.port)) for _ in range(16)]
+    for ask in asks:
+        ask.sendall(f"{head}{body}".encode())
+    wait_until(lambda: sum(series(pair, names.GATEWAY_REQUESTS_IN_FLIGHT).values()) == 16)
+    assert pair.process is not None
+    pair.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: serving(pair, [1, 2, 3, 4, 5]), seconds=30)  # two, again by the new policy, and a new one
+    assert sum(series(pair, names.GATEWAY_REQUESTS_IN_FLIGHT).values()) == 16
+    for ask in asks:
+        ask.close()
+    wait_until(lambda: "all workers are replaced" in pair.log.read_text(), seconds=40)
+    wait_until(lambda: series(pair, names.GATEWAY_REQUESTS_IN_FLIGHT) == {"0": 0, "1": 0})
+
+
+def test_a_revision_is_named_when_all_answer_by_it(pair: GatewayProcess) -> None:
+    """Whoever is asked never names a commit that only some answer by."""
+    wait_until(lambda: all_scraped(pair))
+    for _ in range(5):
+        name = pair.commit({"stable": 100})
+        wait_until(lambda: health(pair)[1]["revision"] == name)  # noqa: B023 - waited for at once
+        assert series(pair, names.GATEWAY_SNAPSHOT_INFO) == {"0": 1, "1": 1}
+        lines = get(pair, "/metrics")[1].splitlines()
+        shown = [line for line in lines if line.startswith(names.GATEWAY_SNAPSHOT_INFO)]
+        assert all(name in line for line in shown)

@@ -52,6 +52,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         argv = [
             sys.executable,
+            *(["-P"] if sys.flags.safe_path else []),  # else a worker in a clone would not be the compiled gateway
             "-m",
             "gateway",
             "--worker",

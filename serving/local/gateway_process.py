@@ -85,8 +85,8 @@ class GatewayProcess(Supervised[GatewayHealth]):
         return core_env(settings, **made)
 
     def is_mine(self, command: Sequence[str]) -> bool:
-        """Tell whether it is a gateway."""
-        return list(command[: len(self._argv)]) == self._argv
+        """Tell whether it is a gateway, and none of its workers, which end with it."""
+        return list(command) == self._argv
 
     def is_current(self, process: ProcessId) -> bool:
         """Tell whether it runs with the settings of this process."""

@@ -31,8 +31,12 @@ def workers_of(gateway: GatewayProcess) -> list[int]:
 
 def worker(gateway: GatewayProcess, index: int) -> int:
     """Return the process that is a worker's newest."""
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in workers_of(gateway)}
-    return max(pid for pid, words in lines.items() if words[5] == b"%d" % index)
+    lines = {pid: command_of(pid) for pid in workers_of(gateway)}
+    return max(pid for pid, words in lines.items() if words[words.index("--worker") + 2] == str(index))
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def get(gateway: GatewayProcess, path: str) -> tuple[int, str]:
@@ -113,6 +117,14 @@ def test_a_killed_worker_costs_only_its_own_requests(pair: GatewayProcess) -> No
         time.sleep(0.2)
     failed = sum(load.outcomes.values()) - load.outcomes["200"]
     assert failed <= 8, load.outcomes
+
+
+def test_workers_find_modules_as_their_parent_does(build: Build) -> None:
+    """`python -P`, which the compiled gateway needs, goes for every worker."""
+    gateway = build(WORKERS="2")
+    gateway.command = [gateway.command[0], "-P", *gateway.command[1:]]
+    gateway.start()
+    assert all(command_of(pid)[1] == "-P" for pid in workers_of(gateway))
 
 
 def test_workers_end_with_their_parent(pair: GatewayProcess) -> None:

@@ -66,3 +66,11 @@ def test_a_taken_port_is_told_with_its_setting(
         settings = NexusSettings(home=tmp_path, **{**other, setting: port})
         with pytest.raises(NodeError, match=f"expected port {port} free.*set NEXUS_GATEWAY{told}$"):
             GatewayProcess(settings, ("gateway",), executor).check_start()
+
+
+def test_a_worker_is_not_taken_for_its_gateway(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+    """A reconciler that comes back takes over the process that has the workers, whichever it meets first."""
+    argv = ("python", "-P", "-m", "gateway")
+    gateway = GatewayProcess(NexusSettings(home=tmp_path), argv, executor)
+    assert gateway.is_mine(argv)
+    assert not gateway.is_mine((*argv, "--worker", "name", "0", "5", "6"))

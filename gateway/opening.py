@@ -106,6 +106,7 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, place: 
     background = [tasks.create_task(_kept_running(run)) for run in runs]
     if settings.admin_port is not None and place.index == 0:
         admin = AdminState(
+            place,
             AdminGate(settings.read_admin_token(), keys),
             store,
             authenticator,

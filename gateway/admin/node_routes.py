@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 
 from gateway.admin.state import actor_of, admin_of
 from gateway.errors import InvalidRequestError, NotReadyError
+from gateway.health import own_health
 from gateway.resilience.endpoint import EndpointState
 from gateway.routing.snapshot import ModelRoute, RouteSide
 from serving.contracts.admin_api import DrainView, EndpointView, RouteView, SideView, SnapshotView, SpendView
@@ -28,8 +29,8 @@ async def snapshot(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = _PAGE
 ) -> SnapshotView:
     """Show what this process answers by: no secret is part of it. Models come by name, a page at a time."""
-    store, authenticator = admin_of(request).store, admin_of(request).authenticator
-    readiness, current = store.readiness, store.snapshot
+    admin = admin_of(request)
+    health, current = own_health(admin.store, admin.authenticator), admin.store.snapshot
     if current is None:
         raise NotReadyError("expected a policy; none has been loaded yet: see /health/ready")
     names = sorted(current.routes)
@@ -37,9 +38,11 @@ async def snapshot(
     page = tuple(islice(names, start, start + limit))
     policy = current.policy
     return SnapshotView(
+        worker=admin.place.index,
+        workers=admin.place.count,
         revision=current.revision,
-        ready=readiness.ready and authenticator.ready,
-        reasons=readiness.reasons + authenticator.reasons,
+        ready=health.ready,
+        reasons=health.reasons,
         authentication_required=policy.authentication.required,
         issuers=tuple(issuer.issuer for issuer in policy.authentication.jwt),
         tenants=tuple(tenant.name for tenant in policy.tenants),
@@ -96,6 +99,11 @@ async def _set_drained(service: str, request: Request, *, drained: bool) -> Drai
     admin = admin_of(request)
     action = "endpoint.drain" if drained else "endpoint.undrain"
     with admin.audit.change(actor_of(request), action, service[:64]):
+        if admin.place.count > 1 and not admin.drains.shared:
+            raise NotReadyError(
+                "expected a Redis, by which all workers of the gateway follow; this one has none: set "
+                "NEXUS_GATEWAY_REDIS_URL, or NEXUS_GATEWAY_WORKERS=1"
+            )
         await admin.drains.set(service, drained=drained)
     return DrainView(service=service, drained=drained, shared=admin.drains.shared)
 

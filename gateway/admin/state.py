@@ -15,6 +15,7 @@ from gateway.admin.gate import AdminGate
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_manager import KeyManager
 from gateway.errors import NotReadyError
+from gateway.peers import Place
 from gateway.policy_store import PolicyStore
 from serving.contracts.admin_api import SpendRow
 
@@ -34,6 +35,7 @@ class SpendReader(Protocol):
 class AdminState:
     """The parts that the admin API shows and changes. `keys` and `spend` are None without Redis."""
 
+    place: Place
     gate: AdminGate
     store: PolicyStore
     authenticator: Authenticator

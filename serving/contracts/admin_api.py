@@ -124,8 +124,14 @@ class RouteView(StrictModel):
 
 
 class SnapshotView(StrictModel):
-    """What this process answers requests by. `after` asks for the next page of models."""
+    """What one worker answers requests by. `after` asks for the next page of models.
 
+    Routes, tenants and drains are those of all `workers`; breakers, queues and limits are of the one that `worker`
+    names, from 0. Those of all are in /metrics.
+    """
+
+    worker: int
+    workers: int
     revision: str | None
     ready: bool
     reasons: tuple[str, ...]

@@ -25,6 +25,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_manager import KeyManager
 from gateway.auth.key_ring import KeyRing
 from gateway.auth.key_store import KeyStore
+from gateway.peers import ALONE
 from gateway.policy_store import PolicyStore
 from gateway.redis_connection import RedisConnection
 from gateway.settings import GatewaySettings
@@ -74,7 +75,7 @@ class KeyGateway:
         self.drains = Drains(self.registry, self.redis)
         gate = AdminGate(SecretStr(ADMIN_TOKEN), self.keys)
         self.admin = AdminState(
-            gate, self.store, self.authenticator, self.manager, self.drains, FixedSpend(), AuditLog()
+            ALONE, gate, self.store, self.authenticator, self.manager, self.drains, FixedSpend(), AuditLog()
         )
         self.port = 0
         self.serving: asyncio.Task[None] | None = None

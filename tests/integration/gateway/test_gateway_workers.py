@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.contracts import metric_names as names
-from tests.fakes.full_gateway import KeyedLoad
-from tests.fakes.gateway_process import POLICY, GatewayProcess
+from tests.fakes.full_gateway import ADMIN_TOKEN, KeyedLoad
+from tests.fakes.gateway_process import POLICY, GatewayProcess, free_port
 from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -30,13 +30,15 @@ def workers_of(gateway: GatewayProcess) -> list[int]:
 
 
 def worker(gateway: GatewayProcess, index: int) -> int:
-    """Return the process that is a worker's newest."""
-    lines = {pid: command_of(pid) for pid in workers_of(gateway)}
-    return max(pid for pid, words in lines.items() if words[words.index("--worker") + 2] == str(index))
+    """Return the process that is a worker's newest; 0 while there is none."""
+    commands = {pid: command_of(pid) for pid in workers_of(gateway)}
+    found = [pid for pid, words in commands.items() if "--worker" in words and words[-3] == str(index)]
+    return max(found, default=0)
 
 
 def command_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    """Return a process's command; one that is not its own yet, or no more, is no worker's."""
+    return Path(f"/proc/{pid}/cmdline").read_text().removesuffix("\0").split("\0")
 
 
 def get(gateway: GatewayProcess, path: str) -> tuple[int, str]:
@@ -85,6 +87,32 @@ def serving(gateway: GatewayProcess, pids: list[int]) -> bool:
 
 
 @pytest.fixture
+def admin_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def administered(build: Build, admin_port: int) -> Iterator[GatewayProcess]:
+    """Two workers, the first with an admin API, without a Redis."""
+    gateway = build(WORKERS="2", ADMIN_PORT=str(admin_port), ADMIN_TOKEN=ADMIN_TOKEN).start()
+    wait_until(lambda: all_scraped(gateway), seconds=30)
+    yield gateway
+    gateway.stop()
+
+
+def admin(port: int, method: str, path: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, f"/admin/v1{path}", headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    except ConnectionError:
+        return 0, None
+    finally:
+        connection.close()
+
+
+@pytest.fixture
 def pair(build: Build) -> Iterator[GatewayProcess]:
     gateway = build(WORKERS="2").start()
     wait_until(lambda: serving(gateway, [1, 2]), seconds=30)
@@ -117,6 +145,37 @@ def test_a_killed_worker_costs_only_its_own_requests(pair: GatewayProcess) -> No
         time.sleep(0.2)
     failed = sum(load.outcomes.values()) - load.outcomes["200"]
     assert failed <= 8, load.outcomes
+
+
+def test_the_admin_api_comes_back_with_its_worker(administered: GatewayProcess, admin_port: int) -> None:
+    """`kill -9` of the worker that serves the admin API fails its own requests alone, and its successor serves it."""
+    assert admin(admin_port, "GET", "/snapshot")[0] == 200
+    victim = worker(administered, 0)
+    with KeyedLoad(administered, {"messages": []}, clients=8) as load:
+        wait_until(lambda: load.outcomes["200"] > 50)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: worker(administered, 0) not in {0, victim})
+        wait_until(lambda: admin(admin_port, "GET", "/snapshot")[0] == 200, seconds=30)
+        before = load.outcomes["200"]
+        wait_until(lambda: load.outcomes["200"] > before + 50)
+    failed = sum(load.outcomes.values()) - load.outcomes["200"]
+    assert failed <= 8, load.outcomes
+    assert all_scraped(administered)
+
+
+def test_a_snapshot_says_whose_it_is(administered: GatewayProcess, admin_port: int) -> None:
+    """Breakers and queues are one worker's: the snapshot names it, and how many there are."""
+    _, snapshot = admin(admin_port, "GET", "/snapshot")
+    assert (snapshot["worker"], snapshot["workers"]) == (0, 2)
+
+
+def test_workers_without_redis_cannot_drain(administered: GatewayProcess, admin_port: int) -> None:
+    """A drain that only one worker would keep to is refused, and says what is missing."""
+    status, answer = admin(admin_port, "POST", "/endpoints/m-stable/drain")
+    assert status == 503
+    assert "NEXUS_GATEWAY_REDIS_URL" in answer["error"]["message"]
+    endpoints = [side["endpoints"] for side in admin(admin_port, "GET", "/snapshot")[1]["routes"][0]["sides"]]
+    assert not any(endpoint["drained"] for endpoint in endpoints[0])
 
 
 def test_workers_find_modules_as_their_parent_does(build: Build) -> None:

@@ -166,8 +166,8 @@ def _redis(settings: GatewaySettings, stack: AsyncExitStack) -> RedisConnection 
 
 
 def _key_store(settings: GatewaySettings, redis: RedisConnection | None, metrics: GatewayMetrics) -> KeyStore | None:
-    pepper = settings.read_key_pepper()
-    return KeyStore(redis, KeyRing(pepper), metrics) if redis is not None and pepper is not None else None
+    peppers = settings.read_key_peppers()
+    return KeyStore(redis, KeyRing(*peppers), metrics) if redis is not None and peppers else None
 
 
 def _shared_counters(settings: GatewaySettings, metrics: GatewayMetrics) -> SharedCounters | None:

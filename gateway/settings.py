@@ -85,9 +85,11 @@ class GatewaySettings(BaseSettings):
         default=0.1, gt=0, le=10, description="How long a request waits for the limits in Redis."
     )
     key_pepper: SecretStr | None = Field(
-        default=None, description="Secret that API keys are hashed with, at least 32 characters; the same everywhere."
+        default=None,
+        description="Secret that API keys are hashed with, at least 32 characters; the same everywhere. More may "
+        "follow, a line each; see the guide.",
     )
-    key_pepper_file: Path | None = Field(default=None, description="File that holds the pepper instead.")
+    key_pepper_file: Path | None = Field(default=None, description="File that holds the peppers instead.")
     admin_host: str = Field(default="127.0.0.1", description="Address of the admin API.")
     admin_port: int | None = Field(default=None, ge=1, le=65535, description="Port of the admin API; none without it.")
     admin_token: SecretStr | None = Field(
@@ -113,17 +115,20 @@ class GatewaySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _secrets(self) -> Self:
-        self.read_key_pepper()
+        self.read_key_peppers()
         self.read_admin_token()
         return self
 
-    def read_key_pepper(self) -> SecretStr | None:
-        """Return the pepper from wherever it is set; None when it is not.
+    def read_key_peppers(self) -> tuple[SecretStr, ...]:
+        """Return the peppers from wherever they are set, the one for new keys first; empty when there is none.
 
         Raises:
-            ValueError: Both places are set, the file cannot be read, or it is too short.
+            ValueError: Both places are set, the file cannot be read, or one of them is too short.
         """
-        return read_secret("KEY_PEPPER", self.key_pepper, self.key_pepper_file)
+        text = read_secret("KEY_PEPPER", self.key_pepper, self.key_pepper_file)
+        lines = [] if text is None else text.get_secret_value().splitlines()
+        peppers = [read_secret("KEY_PEPPER", SecretStr(line.strip()), None) for line in lines]
+        return tuple(pepper for pepper in peppers if pepper is not None)
 
     def read_admin_token(self) -> SecretStr | None:
         """Return the admin token from wherever it is set; None when it is not.

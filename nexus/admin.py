@@ -11,7 +11,16 @@ from typing import TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from serving.contracts.admin_api import IssuedKey, IssueKey, KeyList, KeyView, RotateKey
+from serving.contracts.admin_api import (
+    IssuedKey,
+    IssueKey,
+    KeyList,
+    KeyView,
+    PurgedKeys,
+    PurgeKeys,
+    RestoredKeys,
+    RotateKey,
+)
 from serving.settings import NexusSettings
 
 _TIMEOUT_SECONDS = 30
@@ -68,6 +77,14 @@ class AdminClient:
     def revoke(self, key_id: str) -> KeyView:
         """End a key for good, in every gateway within a second."""
         return self._call("POST", f"/keys/{urllib.parse.quote(key_id, safe='')}/revoke", KeyView)
+
+    def restore(self) -> int:
+        """Write the gateway's keys into a Redis that has lost them; returns how many it did not hold so."""
+        return self._call("POST", "/keys/restore", RestoredKeys).restored
+
+    def purge(self, order: PurgeKeys) -> int:
+        """Forget keys that ended long ago, in every gateway; returns how many."""
+        return self._call("POST", "/keys/purge", PurgedKeys, order).purged
 
     def _call(self, method: str, path: str, answer: type[ModelT], body: BaseModel | None = None) -> ModelT:
         data = None if method == "GET" else (b"" if body is None else body.model_dump_json().encode())

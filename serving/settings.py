@@ -70,10 +70,12 @@ class NexusSettings(BaseSettings):
         default=None, description="Redis of API keys and shared limits; the local node starts its own."
     )
     gateway_key_pepper: SecretStr | None = Field(
-        default=None, description="Secret that API keys are hashed with, at least 32 characters; the same everywhere."
+        default=None,
+        description="Secret that API keys are hashed with, at least 32 characters; the same everywhere. More may "
+        "follow, a line each; see the guide.",
     )
     gateway_key_pepper_file: Path | None = Field(
-        default=None, description="File that holds the pepper instead; the local node makes one."
+        default=None, description="File that holds the peppers instead; the local node makes one."
     )
     gitops_url: str | None = Field(default=None, description="GitOps repository; by default a bare one under the home.")
     mlflow_uri: str | None = Field(

@@ -1,23 +1,34 @@
-"""API keys: issue, list, show, rotate, revoke, restore."""
+"""API keys: issue, list, show, rotate, revoke, restore, purge."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from gateway.admin.state import actor_of, admin_of, keys_of
+from gateway.auth.key_manager import KeyManager
 from gateway.auth.key_record import KeyRecord
 from gateway.errors import InvalidRequestError, NotReadyError
-from serving.contracts.admin_api import IssuedKey, IssueKey, KeyList, KeyView, RestoredKeys, RotateKey
+from serving.contracts.admin_api import (
+    IssuedKey,
+    IssueKey,
+    KeyList,
+    KeyView,
+    PurgedKeys,
+    PurgeKeys,
+    RestoredKeys,
+    RotateKey,
+)
 
 router = APIRouter(prefix="/admin/v1/keys", tags=["keys"])
 
 _PAGE = 100
 
 
-def key_view(record: KeyRecord) -> KeyView:
+def key_view(record: KeyRecord, keys: KeyManager) -> KeyView:
     """Return what operators see of a key."""
     return KeyView(
         id=record.key_id,
@@ -31,6 +42,7 @@ def key_view(record: KeyRecord) -> KeyView:
         rotated_from=record.rotated_from,
         overlap_ends=record.overlap_ends,
         revoked=record.revoked,
+        old_pepper=keys.outdated(record),
     )
 
 
@@ -44,7 +56,8 @@ async def issue(order: IssueKey, request: Request, response: Response) -> Issued
         record, new = await keys.issue(order)
         fields["subject"] = record.key_id
     response.headers["cache-control"] = "no-store"
-    return IssuedKey(key=key_view(record), credential=new.credential)
+    warnings = _unknown_models(request, order.models)
+    return IssuedKey(key=key_view(record, keys), credential=new.credential, warnings=warnings)
 
 
 @router.get("")
@@ -55,7 +68,8 @@ async def list_keys(
     limit: Annotated[int, Query(ge=1, le=1_000)] = _PAGE,
 ) -> KeyList:
     """List keys, the newest first, a page at a time."""
-    records = [record for record in keys_of(request).list() if tenant is None or record.tenant == tenant]
+    keys = keys_of(request)
+    records = [record for record in keys.list() if tenant is None or record.tenant == tenant]
     start = 0
     if after is not None:
         ids = [record.key_id for record in records]
@@ -64,13 +78,14 @@ async def list_keys(
         start = ids.index(after) + 1
     page = records[start : start + limit]
     more = start + limit < len(records)
-    return KeyList(keys=tuple(map(key_view, page)), after=page[-1].key_id if more else None)
+    return KeyList(keys=tuple(key_view(record, keys) for record in page), after=page[-1].key_id if more else None)
 
 
 @router.get("/{key_id}")
 async def show(key_id: str, request: Request) -> KeyView:
     """Show a key."""
-    return key_view(keys_of(request).get(key_id))
+    keys = keys_of(request)
+    return key_view(keys.get(key_id), keys)
 
 
 @router.post("/restore")
@@ -82,6 +97,15 @@ async def restore(request: Request) -> RestoredKeys:
     return RestoredKeys(restored=count)
 
 
+@router.post("/purge")
+async def purge(order: PurgeKeys, request: Request) -> PurgedKeys:
+    """Forget keys that ended long ago, in every gateway."""
+    keys = keys_of(request)
+    with admin_of(request).audit.change(actor_of(request), "key.purge", None, **order.model_dump()) as fields:
+        fields["purged"] = count = await keys.purge(order.ended_seconds)
+    return PurgedKeys(purged=count)
+
+
 @router.post("/{key_id}/rotate", status_code=201)
 async def rotate(key_id: str, order: RotateKey, request: Request, response: Response) -> IssuedKey:
     """Make a key that replaces another, which is accepted for a while more."""
@@ -91,7 +115,7 @@ async def rotate(key_id: str, order: RotateKey, request: Request, response: Resp
         record, new = await keys.rotate(key_id, order.overlap_seconds)
         fields["new_key"] = record.key_id
     response.headers["cache-control"] = "no-store"
-    return IssuedKey(key=key_view(record), credential=new.credential)
+    return IssuedKey(key=key_view(record, keys), credential=new.credential)
 
 
 @router.post("/{key_id}/revoke")
@@ -100,7 +124,7 @@ async def revoke(key_id: str, request: Request) -> KeyView:
     keys = keys_of(request)
     with admin_of(request).audit.change(actor_of(request), "key.revoke", key_id[:64]):
         record = await keys.revoke(key_id)
-    return key_view(record)
+    return key_view(record, keys)
 
 
 def _known_tenant(request: Request, tenant: str) -> None:
@@ -114,3 +138,16 @@ def _known_tenant(request: Request, tenant: str) -> None:
             "`tenants` first",
             param="tenant",
         )
+
+
+def _unknown_models(request: Request, models: Sequence[str]) -> tuple[str, ...]:
+    """Say which models nothing names at present; that is no error, for routes come and go."""
+    snapshot = admin_of(request).store.snapshot
+    if snapshot is None:
+        return ()
+    known = set(snapshot.routes).union(*(rule.match.models for rule in snapshot.policy.routing))
+    return tuple(
+        f"no route and no routing rule names model {model!r}: add its route, or issue a key with the right name"
+        for model in models
+        if model not in known
+    )

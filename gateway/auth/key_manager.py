@@ -62,6 +62,7 @@ class KeyManager:
             family=key.key_id,
             expires=expires,
             models=order.models,
+            pepper=self._store.ring.pepper,
         )
         try:
             await self._store.write([Change(b"", record)])
@@ -92,6 +93,7 @@ class KeyManager:
                 digest=self._store.ring.digest(key.credential),
                 created=now,
                 rotated_from=old.key_id,
+                pepper=self._store.ring.pepper,
             )
             return new, replace(old, overlap_ends=now + overlap_seconds)
 
@@ -109,6 +111,15 @@ class KeyManager:
             return [old if old.revoked is not None else replace(old, revoked=self._clock())]
 
         return (await self._change(key_id, change))[0]
+
+    async def purge(self, ended_seconds: float) -> int:
+        """Forget keys that ended so long ago, everywhere; see `KeyStore.purge`."""
+        before = self._clock() - ended_seconds
+        return await self._store.purge([record.key_id for record in self._store.ring if record.ends < before])
+
+    def outdated(self, record: KeyRecord) -> bool:
+        """Tell whether a key was made with another pepper than new ones are."""
+        return self._store.ring.is_outdated(record)
 
     async def restore(self) -> int:
         """Write this process's keys into a Redis that has lost them; see `KeyStore.restore`."""

@@ -31,6 +31,7 @@ class KeyRecord:
         rotated_from: Id of the key that it replaces.
         overlap_ends: When it ends because another has replaced it.
         revoked: When it was revoked; final.
+        pepper: Fingerprint of the pepper that `digest` was made with; empty when nobody wrote it down.
     """
 
     key_id: str
@@ -45,6 +46,7 @@ class KeyRecord:
     rotated_from: str | None = None
     overlap_ends: float | None = None
     revoked: float | None = None
+    pepper: str = ""
 
     @property
     def ends(self) -> float:
@@ -89,7 +91,7 @@ class KeyRecord:
             sound = len(bytes.fromhex(record.digest)) == 32 and isinstance(record.ends, float | int)
         except (ValueError, TypeError, KeyError) as exc:
             raise BrokenRecordError(f"expected an API key's record; got {type(exc).__name__}: {exc}") from None
-        names = (record.key_id, record.tenant, record.name, record.family, *record.models)
+        names = (record.key_id, record.tenant, record.name, record.family, record.pepper, *record.models)
         if not sound or not all(isinstance(name, str) for name in names):
             raise BrokenRecordError("expected an API key's record; got a field of the wrong type or length")
         return record

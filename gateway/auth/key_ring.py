@@ -1,9 +1,9 @@
-"""KeyRing: every API key in memory, so that a request costs one dictionary look-up and one HMAC."""
+"""KeyRing: every API key in memory, so that a request costs one dictionary look-up and an HMAC a pepper."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from pydantic import SecretStr
 
@@ -15,17 +15,27 @@ _NOBODY = bytes(32)
 
 
 class KeyRing:
-    """The set of keys that this process knows. A key that has been put in never leaves: it can only end.
+    """The set of keys that this process knows. A key that has been put in only ends; it leaves once all forget it.
 
     Args:
-        pepper: Secret that keys are hashed with.
+        peppers: Secrets that keys are hashed with: new ones with the first, unless a newer one is in use elsewhere.
+
+    Attributes:
+        fingerprints: What tells one pepper from another and nothing else about it, in the same order.
+        renewals: New digests, under the pepper of new keys, of keys that were right under another; by key id.
     """
 
-    __slots__ = ("_keys", "_listeners", "_pepper")
+    __slots__ = ("_current", "_keys", "_listeners", "_outdated", "_peppers", "fingerprints", "renewals")
 
-    def __init__(self, pepper: SecretStr) -> None:
-        self._pepper = pepper.get_secret_value().encode()
+    def __init__(self, *peppers: SecretStr) -> None:
+        self._peppers = tuple(pepper.get_secret_value().encode() for pepper in peppers)
+        self.fingerprints = tuple(
+            hmac.digest(pepper, b"nexus key pepper", "sha256").hex()[:16] for pepper in self._peppers
+        )
+        self.renewals: dict[str, str] = {}
+        self._current = 0
         self._keys: dict[str, tuple[bytes, KeyRecord]] = {}
+        self._outdated: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -54,18 +64,51 @@ class KeyRing:
             new = record if known is None else record.merged(known)
             if new != known:
                 self._keys[record.key_id] = (bytes.fromhex(new.digest), new)
+                self._note_pepper(new)
                 changed = True
         if changed:
-            for on_change in self._listeners:
-                on_change()
+            self._tell()
+
+    def keep(self, key_ids: Container[str]) -> None:
+        """Forget all keys but these."""
+        gone = [key_id for key_id in self._keys if key_id not in key_ids]
+        for key_id in gone:
+            del self._keys[key_id]
+            self._outdated.discard(key_id)
+            self.renewals.pop(key_id, None)
+        if gone:
+            self._tell()
+
+    def follow(self, history: Sequence[str]) -> None:
+        """Use the newest of the peppers that were ever the first of a gateway, so that all come to use the same.
+
+        Args:
+            history: Their fingerprints, the newest last; it is one of this ring's, or this ring's first is not among
+                them and so the newest.
+        """
+        current = self.fingerprints.index(history[-1]) if self.fingerprints[0] in history else 0
+        if current != self._current:
+            self._current, self.renewals = current, {}
+            for record in self:
+                self._note_pepper(record)
+
+    @property
+    def pepper(self) -> str:
+        """Fingerprint of the pepper that new keys are made with."""
+        return self.fingerprints[self._current]
 
     def digest(self, credential: str) -> str:
         """Return what is kept of a new key."""
-        return key_digest(credential.encode(), self._pepper).hex()
+        return key_digest(credential.encode(), self._peppers[self._current]).hex()
 
-    def fingerprint(self) -> str:
-        """Return what tells one pepper from another and nothing else about it."""
-        return hmac.digest(self._pepper, b"nexus key pepper", "sha256").hex()[:16]
+    def is_outdated(self, record: KeyRecord) -> bool:
+        """Tell whether a record's digest was made with another pepper than new keys' are, or may have been."""
+        return record.pepper != self.pepper and (record.pepper != "" or len(self._peppers) > 1)
+
+    def outdated(self, now: float) -> list[KeyRecord]:
+        """Return the records of that kind whose keys have not ended."""
+        records = (self._keys[key_id][1] for key_id in self._outdated)
+        return [record for record in records if now < record.ends]
 
     def verify(self, credential: bytes, now: float) -> KeyRecord | None:
         """Return the key's record when the credential is right and the key has not ended.
@@ -79,7 +122,21 @@ class KeyRing:
             return None
         entry = self._keys.get(key_id)
         known = entry[0] if entry is not None else _NOBODY
-        right = hmac.compare_digest(known, key_digest(credential, self._pepper))
-        if entry is None or not right or now >= entry[1].ends:
+        digests = [key_digest(credential, pepper) for pepper in self._peppers]
+        right = [hmac.compare_digest(known, digest) for digest in digests]  # all of them, whichever is right
+        if entry is None or not any(right) or now >= entry[1].ends:
             return None
+        if key_id in self._outdated:
+            self.renewals[key_id] = digests[self._current].hex()
         return entry[1]
+
+    def _note_pepper(self, record: KeyRecord) -> None:
+        if self.is_outdated(record):
+            self._outdated.add(record.key_id)
+        else:
+            self._outdated.discard(record.key_id)
+            self.renewals.pop(record.key_id, None)
+
+    def _tell(self) -> None:
+        for on_change in self._listeners:
+            on_change()

@@ -12,12 +12,15 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from gateway.auth.key_record import BrokenRecordError, KeyRecord
 from gateway.auth.key_ring import KeyRing
-from gateway.auth.key_scripts import CHANNEL, KEYS, PAGE, READ, WRITE
+from gateway.auth.key_scripts import CHANNEL, KEYS, PAGE, PURGE, READ, WRITE
 from gateway.errors import InvalidRequestError, NotReadyError
 from gateway.redis_connection import RedisConnection, RedisUnavailableError
 from gateway.telemetry.metrics import GatewayMetrics
@@ -27,10 +30,14 @@ _LOOK_SECONDS: Final = 0.3
 
 _LOST: Final = (
     "Redis holds other or older API keys than this gateway has seen: the last known ones stay in force; "
-    "restore Redis, or write them back with POST /admin/v1/keys/restore"
+    "restore Redis, or write them back with `nexus keys restore`"
 )
 _DOWN: Final = "Redis does not answer: the last known API keys stay in force"
 _PEPPER: Final = "the API keys in Redis were made with another NEXUS_GATEWAY_KEY_PEPPER: set that one"
+_VOID: Final = (
+    "{count} API keys are refused, for they were made with a NEXUS_GATEWAY_KEY_PEPPER that is gone: set it again, "
+    "after the first, or revoke them (`nexus keys list` shows them)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +69,12 @@ class KeyStore:
         self._metrics = metrics
         self._epoch = ""
         self._version = 0
+        self._purges = 0
+        self._peppers: list[str] = []
         self._problem: str | None = None
         self._broken: set[bytes] = set()
         self._refreshing = asyncio.Lock()
-        metrics.watch_keys(lambda: len(ring))
+        metrics.watch_keys(lambda: len(ring), lambda: len(ring.outdated(time.time())))
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -77,6 +86,11 @@ class KeyStore:
             out.append("API keys were never loaded: Redis has not been asked yet")
         if self._broken:
             out.append(f"{len(self._broken)} API keys in Redis cannot be read: see the log")
+        void = [
+            record for record in self.ring.outdated(time.time()) if record.pepper not in ("", *self.ring.fingerprints)
+        ]
+        if void:
+            out.append(_VOID.format(count=len(void)))
         return tuple(out)
 
     async def start(self) -> None:
@@ -93,6 +107,7 @@ class KeyStore:
                 async with self._redis.subscribed(CHANNEL) as wait:
                     while True:
                         await self.refresh()
+                        await self._renew()
                         await wait(_LOOK_SECONDS)
             except RedisUnavailableError as exc:
                 self._unanswered(exc)
@@ -105,29 +120,40 @@ class KeyStore:
             RedisUnavailableError: Redis did not answer.
         """
         async with self._refreshing:
-            after = self._version
+            after, purges = self._version, self._purges
+            present: set[str] | None = None
             while True:
-                epoch_raw, version_raw, pepper, last, ids, records = await self._redis.run(READ, KEYS, (after, PAGE))
+                answer = await self._redis.run(READ, KEYS, (after, PAGE))
+                epoch_raw, version_raw, peppers, purges_raw, last, ids, records = answer
                 epoch, version = epoch_raw.decode(), int(version_raw)
-                problem = self._distrust(epoch, version, pepper.decode())
+                self._peppers = [part for part in peppers.decode().split(",") if part]
+                problem = self._distrust(epoch, version)
                 self._note(problem)
                 if problem is not None:
                     return
+                self.ring.follow(self._peppers)
                 if epoch != self._epoch:
-                    self._epoch = epoch
+                    self._epoch, self._purges, purges, present = epoch, int(purges_raw), int(purges_raw), None
                     if after:  # restored, or joined by another data set: versions may be lower than what was seen
                         after = 0
                         continue
+                elif int(purges_raw) != purges:  # what is not in Redis has been purged; all has to be read to know
+                    purges, present, after = int(purges_raw), set(), 0
+                    continue
                 self.ring.put(self._parsed(ids, records))
+                if present is not None:
+                    present.update(key_id.decode() for key_id in ids)
                 after = int(last)
                 if after >= version or not ids:
-                    self._version, self.loaded = version, True
+                    if present is not None:
+                        self.ring.keep(present)
+                    self._version, self._purges, self.loaded = version, purges, True
                     return
                 self._version = max(self._version, after)
                 await asyncio.sleep(0)  # requests go between two pages
 
-    def _distrust(self, epoch: str, version: int, pepper: str) -> str | None:
-        if pepper and pepper != self.ring.fingerprint():
+    def _distrust(self, epoch: str, version: int) -> str | None:
+        if self._peppers and self._peppers[-1] not in self.ring.fingerprints:
             return _PEPPER
         own = {part for part in self._epoch.split(",") if part}
         return _LOST if version < self._version or not own.issubset(epoch.split(",")) else None
@@ -184,7 +210,7 @@ class KeyStore:
         parts: list[str | bytes] = []
         for change in changes:
             parts += [change.new.key_id, change.old, change.new.dump()]
-        own = (self._epoch, mode, self._version, secrets.token_hex(8), self.ring.fingerprint(), CHANNEL)
+        own = (self._epoch, mode, self._version, secrets.token_hex(8), ",".join(self.ring.fingerprints), CHANNEL)
         try:
             result = (await self._redis.run(WRITE, KEYS, (*own, *parts))).decode()
         except RedisUnavailableError as exc:
@@ -195,10 +221,53 @@ class KeyStore:
             raise InvalidRequestError(_PEPPER)
         if result != "ok":
             raise NotReadyError(f"expected to change API keys; {_LOST}")
+        await self._follow()
+
+    async def _follow(self) -> None:
         try:
             await self.refresh()
         except RedisUnavailableError as exc:
             raise _unavailable(exc) from exc
+
+    async def _renew(self) -> None:
+        """Write keys that were right under an older pepper with the newest one's digest; what fails is tried again."""
+        ring = self.ring
+        pending = dict(islice(ring.renewals.items(), PAGE))
+        is_new = bool(self._peppers) and ring.fingerprints[0] not in self._peppers
+        if self._problem is not None or not (pending or is_new):
+            return
+        try:
+            held = await self._held(list(pending)) if pending else []
+            changes = [
+                Change(raw, replace(KeyRecord.parse(raw), digest=digest, pepper=ring.pepper))
+                for digest, raw in zip(pending.values(), held, strict=True)
+                if raw is not None and KeyRecord.parse(raw).pepper != ring.pepper
+            ]
+            if changes or is_new:  # without changes, too: all gateways learn of the new pepper
+                await self.write(changes)
+        except (WriteConflictError, BrokenRecordError, NotReadyError, InvalidRequestError) as exc:
+            fields = {"keys": len(pending), "reason": str(exc) or type(exc).__name__}
+            log.warning("API keys keep their older pepper for now", extra={"fields": fields})
+
+    async def purge(self, key_ids: Sequence[str]) -> int:
+        """Delete keys that have ended, here and in every gateway.
+
+        Returns:
+            Their number.
+
+        Raises:
+            NotReadyError: Redis does not answer, or knows less than this process.
+        """
+        for start in range(0, len(key_ids), PAGE):
+            own = (self._epoch, self._version, CHANNEL)
+            try:
+                result = await self._redis.run(PURGE, KEYS, (*own, *key_ids[start : start + PAGE]))
+            except RedisUnavailableError as exc:
+                raise _unavailable(exc) from exc
+            if result != b"ok":
+                raise NotReadyError(f"expected to purge API keys; {_LOST}")
+        await self._follow()
+        return len(key_ids)
 
     async def restore(self) -> int:
         """Write what this process knows into a Redis that has lost it; whatever ended a key on either side ends it.
@@ -209,6 +278,7 @@ class KeyStore:
         Raises:
             NotReadyError: Redis does not answer, or this process never loaded any keys itself.
         """
+        await self._follow()  # so that nothing is written back that has been purged meanwhile
         if not self.loaded:
             raise NotReadyError("expected this gateway to know API keys; it never loaded any: ask one that did")
         changes: list[Change] = []

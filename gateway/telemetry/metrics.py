@@ -76,6 +76,7 @@ class GatewayMetrics:
         )
         self.limits_unsettled = Counter(names.GATEWAY_LIMITS_UNSETTLED, "Use that never reached Redis", registry=on)
         self._keys = Gauge(names.GATEWAY_KEYS, "API keys known", registry=on)
+        self._keys_outdated = Gauge(names.GATEWAY_KEYS_OUTDATED, "API keys of an older pepper", registry=on)
         self.key_refresh_failures = Counter(
             names.GATEWAY_KEY_REFRESH_FAILURES, "Looks for changed API keys that failed", registry=on
         )
@@ -142,9 +143,10 @@ class GatewayMetrics:
         """Count a failed call."""
         self._upstream.labels(service, kind).inc()
 
-    def watch_keys(self, count: Callable[[], float]) -> None:
-        """Let the number of API keys be read when somebody asks."""
+    def watch_keys(self, count: Callable[[], float], outdated: Callable[[], float]) -> None:
+        """Let the number of API keys, and of those of an older pepper, be read when somebody asks."""
         self._keys.set_function(count)
+        self._keys_outdated.set_function(outdated)
 
     def auth_refused(self, reason: str) -> None:
         """Count a refused credential."""

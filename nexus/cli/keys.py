@@ -1,4 +1,4 @@
-"""Commands about API keys: issue, list, rotate, revoke. They speak to the gateway's admin API."""
+"""Commands about API keys: issue, list, rotate, revoke, restore, purge. They speak to the gateway's admin API."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.table import Table
 
 from nexus.admin import AdminClient, open_admin
 from nexus.cli.output import JsonOption, err, out, print_json
-from serving.contracts.admin_api import IssuedKey, IssueKey, KeyScope, KeyState, KeyView, RotateKey
+from serving.contracts.admin_api import IssuedKey, IssueKey, KeyScope, KeyState, KeyView, PurgeKeys, RotateKey
 from serving.settings import NexusSettings
 
-keys = typer.Typer(name="keys", help="Issue, list, rotate and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke, restore and purge API keys.", no_args_is_help=True)
 
 UrlOption = Annotated[str | None, typer.Option("--url", help="Admin API; by default this machine's gateway.")]
 TenantArgument = Annotated[str, typer.Argument(help="Tenant that the gateway policy lists.")]
@@ -25,6 +25,7 @@ ModelOption = Annotated[list[str] | None, typer.Option("--model", help="Model it
 DaysOption = Annotated[float | None, typer.Option("--days", help="Days until it ends; without it, none.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Public id, the middle of the key.")]
 OverlapOption = Annotated[float, typer.Option("--overlap-hours", help="How long the old key is accepted, too.")]
+EndedOption = Annotated[float, typer.Option("--ended-days", help="Days since they ended, 1 at least.")]
 OnlyOption = Annotated[str | None, typer.Option("--tenant", help="Only keys of this tenant.")]
 
 _STYLES = {KeyState.ACTIVE: "green", KeyState.REPLACED: "yellow"}
@@ -58,9 +59,9 @@ def list_keys(tenant: OnlyOption = None, url: UrlOption = None, json: JsonOption
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("id", "tenant", "name", "state", "scopes", "models", "created", "ends"):
-        table.add_column(column, overflow="fold")  # an id that is cut is of no use
+        table.add_column(column, overflow="fold", no_wrap=column == "id")  # an id in pieces is of no use
     for key in found:
-        state = f"[{_STYLES.get(key.state, 'red')}]{key.state}[/]"
+        state = f"[{_STYLES.get(key.state, 'red')}]{key.state}[/]" + (", old pepper" if key.old_pepper else "")
         models = ", ".join(key.models) or "all"
         table.add_row(
             key.id, key.tenant, escape(key.name), state, ", ".join(key.scopes), models, _day(key.created), _end(key)
@@ -87,6 +88,24 @@ def revoke(key_id: IdArgument, url: UrlOption = None, json: JsonOption = False) 
     print_json(key) if json else out.print(f"{key.id} of {key.tenant} is revoked", markup=False, soft_wrap=True)
 
 
+@keys.command()
+def restore(url: UrlOption = None, json: JsonOption = False) -> None:
+    """Write the gateway's keys into a Redis that has lost them; what ended a key on either side ends it."""
+    count = _client(url).restore()
+    print_json({"restored": count}) if json else out.print(f"{count} keys are written back")
+
+
+@keys.command()
+def purge(ended_days: EndedOption = 90.0, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Forget keys that were revoked, replaced or expired long ago, in every gateway."""
+    try:
+        order = PurgeKeys(ended_seconds=ended_days * 86_400)
+    except ValidationError as exc:
+        raise _usage(exc) from exc
+    count = _client(url).purge(order)
+    print_json({"purged": count}) if json else out.print(f"{count} keys are forgotten")
+
+
 def _client(url: str | None) -> AdminClient:
     return open_admin(NexusSettings.load(), url)
 
@@ -102,6 +121,8 @@ def _show_issued(issued: IssuedKey, *, json: bool) -> None:
     if json:
         print_json(issued)
         return
+    for warning in issued.warnings:
+        err.print(f"warning: {warning}", markup=False, soft_wrap=True)
     err.print(
         f"key {issued.key.id} of {issued.key.tenant}, shown this once: keep it safe", markup=False, soft_wrap=True
     )

@@ -56,8 +56,23 @@ class RotateKey(StrictModel):
     )
 
 
+class PurgeKeys(StrictModel):
+    """Which keys are forgotten: those that ended so long ago."""
+
+    ended_seconds: float = Field(default=90 * 86_400, ge=86_400, description="A day at least.")
+
+
+class PurgedKeys(StrictModel):
+    """How many keys were forgotten."""
+
+    purged: int
+
+
 class KeyView(StrictModel):
-    """A key as operators see it; times are seconds since 1970."""
+    """A key as operators see it; times are seconds since 1970.
+
+    `old_pepper` says that it is not hashed with the pepper of new keys; its next use mends that.
+    """
 
     id: str
     tenant: str
@@ -70,13 +85,15 @@ class KeyView(StrictModel):
     rotated_from: str | None
     overlap_ends: float | None
     revoked: float | None
+    old_pepper: bool
 
 
 class IssuedKey(StrictModel):
-    """A new key; `credential` is shown here and never again."""
+    """A new key; `credential` is shown here and never again. `warnings` say what may be a mistake in the order."""
 
     key: KeyView
     credential: str = Field(repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 class KeyList(StrictModel):

@@ -82,6 +82,9 @@ GATEWAY_IDEMPOTENT: Final = "nexus_gateway_idempotent_requests_total"
 GATEWAY_KEYS: Final = "nexus_gateway_api_keys"
 """API keys that this process knows, those that have ended included."""
 
+GATEWAY_KEYS_OUTDATED: Final = "nexus_gateway_api_keys_old_pepper"
+"""API keys in force that are not hashed with the newest pepper yet; at 0 the others can go."""
+
 GATEWAY_KEY_REFRESH_FAILURES: Final = "nexus_gateway_api_key_refresh_failures_total"
 """Looks for changed API keys that Redis did not answer; the last known ones stay in force."""
 

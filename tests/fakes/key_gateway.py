@@ -39,6 +39,7 @@ metadata: {name: gateway}
 spec:
   authentication: {required: true}
   tenants: [{name: acme, models: [m]}, {name: free}]
+  routing: [{name: alias, match: {models: [alias]}, to: [{model: m}]}]
 """
 ROUTE = """kind: Route
 metadata: {name: %(model)s}
@@ -58,7 +59,14 @@ class FixedSpend:
 
 
 class KeyGateway:
-    """One gateway: key store, authenticator, drains and admin API. `start` runs it until the group is cancelled."""
+    """One gateway: key store, authenticator, drains and admin API. `start` runs it until the group is cancelled.
+
+    Args:
+        redis_url: Where keys are.
+        folder: Of its policy.
+        tasks: Owner of what runs.
+        pepper: One, or several in lines.
+    """
 
     def __init__(self, redis_url: str, folder: Path, tasks: asyncio.TaskGroup, *, pepper: str = PEPPER) -> None:
         (folder / "routes").mkdir(parents=True, exist_ok=True)
@@ -67,7 +75,7 @@ class KeyGateway:
             (folder / f"routes/{model}.yaml").write_text(ROUTE % {"model": model})
         self.metrics = GatewayMetrics()
         self.redis = RedisConnection(SecretStr(redis_url), 0.5)
-        self.keys = KeyStore(self.redis, KeyRing(SecretStr(pepper)), self.metrics)
+        self.keys = KeyStore(self.redis, KeyRing(*map(SecretStr, pepper.splitlines())), self.metrics)
         self.manager = KeyManager(self.keys)
         self.authenticator = Authenticator(self.keys, self.metrics, tasks)
         self.store = PolicyStore(folder, None, interval_seconds=0.1, metrics=self.metrics)
@@ -136,10 +144,13 @@ class KeyGateway:
 
 
 @asynccontextmanager
-async def gateways(redis_url: str, folder: Path, count: int = 1) -> AsyncIterator[list[KeyGateway]]:
+async def gateways(
+    redis_url: str, folder: Path, count: int = 1, *, pepper: str = PEPPER
+) -> AsyncIterator[list[KeyGateway]]:
     """Run some gateways over one Redis."""
     async with asyncio.TaskGroup() as tasks:
-        made = [await KeyGateway(redis_url, folder / str(number), tasks).start() for number in range(count)]
+        folders = [folder / str(number) for number in range(count)]
+        made = [await KeyGateway(redis_url, each, tasks, pepper=pepper).start() for each in folders]
         try:
             yield made
         finally:

@@ -17,20 +17,44 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEXUS_GATEWAY_SPOOL_DIR", str(tmp_path / "spool"))
 
 
-@pytest.mark.parametrize(("name", "read"), [("KEY_PEPPER", "read_key_pepper"), ("ADMIN_TOKEN", "read_admin_token")])
+def read(settings: GatewaySettings, name: str) -> str | None:
+    """Return a secret as the gateway reads it; peppers in lines."""
+    if name == "ADMIN_TOKEN":
+        token = settings.read_admin_token()
+        return None if token is None else token.get_secret_value()
+    return "\n".join(pepper.get_secret_value() for pepper in settings.read_key_peppers()) or None
+
+
+@pytest.mark.parametrize("name", ["KEY_PEPPER", "ADMIN_TOKEN"])
 def test_a_secret_comes_from_the_environment_or_a_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, read: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     """Either place gives the same secret, a file's line end is not part of it, and neither is shown."""
-    assert getattr(GatewaySettings.load(), read)() is None
+    assert read(GatewaySettings.load(), name) is None
     monkeypatch.setenv(f"NEXUS_GATEWAY_{name}", SECRET)
     settings = GatewaySettings.load()
-    assert getattr(settings, read)().get_secret_value() == SECRET
+    assert read(settings, name) == SECRET
     assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
     monkeypatch.delenv(f"NEXUS_GATEWAY_{name}")
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     monkeypatch.setenv(f"NEXUS_GATEWAY_{name}_FILE", str(tmp_path / "secret"))
-    assert getattr(GatewaySettings.load(), read)().get_secret_value() == SECRET
+    assert read(GatewaySettings.load(), name) == SECRET
+
+
+def test_peppers_stand_in_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first line is the pepper of new keys; blanks within are part of a pepper, around it are not."""
+    (tmp_path / "peppers").write_text(f" new {SECRET}\r\n{SECRET}\n")
+    monkeypatch.setenv("NEXUS_GATEWAY_KEY_PEPPER_FILE", str(tmp_path / "peppers"))
+    assert read(GatewaySettings.load(), "KEY_PEPPER") == f"new {SECRET}\n{SECRET}"
+
+
+@pytest.mark.parametrize("second", [SECRET[:31], "", "0815"])
+def test_each_pepper_is_long_enough(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
+    """One that is too short is refused wherever it stands, without being shown."""
+    monkeypatch.setenv("NEXUS_GATEWAY_KEY_PEPPER", f"{SECRET}\n{second}\n{SECRET}")
+    with pytest.raises(ValidationError, match=f"at least 32 characters; got {len(second)}") as refused:
+        GatewaySettings.load()
+    assert "0815" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["KEY_PEPPER", "ADMIN_TOKEN"])

@@ -53,6 +53,116 @@ def test_secrets_are_compared_in_constant_time_and_for_unknown_ids_too(monkeypat
     assert compared == [(32, 32), (32, 32)]
 
 
+NEW, OLD = SecretStr("new" * 11), SecretStr("old" * 11)
+
+
+def old_and_new() -> tuple[KeyRing, NewKey, NewKey]:
+    """Return a ring of two peppers with a key of each, the first one's being the older."""
+    ring, before = KeyRing(NEW, OLD), KeyRing(OLD)
+    old, old_record = make(before, pepper=before.fingerprints[0])
+    new, new_record = make(ring, pepper=ring.fingerprints[0])
+    ring.put([old_record, new_record])
+    return ring, old, new
+
+
+def test_keys_of_every_pepper_are_right() -> None:
+    """New keys are made with the first pepper; those of the others are accepted, and each with its own secret only."""
+    ring, old, new = old_and_new()
+    for key in (old, new):
+        assert ring.verify(key.credential.encode(), 2.0) is not None
+    alone = KeyRing(NEW)
+    alone.put(ring)
+    assert alone.verify(new.credential.encode(), 2.0) is not None
+    assert alone.verify(old.credential.encode(), 2.0) is None
+    forged = KeyRing(NEW, OLD)
+    forged.put([replace(record, digest="00" * 32) for record in ring])
+    assert forged.verify(new.credential.encode(), 2.0) is None
+
+
+def test_every_pepper_is_tried_whichever_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a verification takes does not tell by which pepper a key was made, nor whether there is one."""
+    ring, old, new = old_and_new()
+    compared: list[bytes] = []
+    real = hmac.compare_digest
+
+    def spy(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return real(one, other)
+
+    monkeypatch.setattr("gateway.auth.key_ring.hmac.compare_digest", spy)
+    for credential in (old.credential, new.credential, new_key().credential):
+        compared.clear()
+        ring.verify(credential.encode(), 2.0)
+        assert len(set(compared)) == 2
+
+
+def test_an_older_peppers_key_is_hashed_anew_when_it_is_right() -> None:
+    """Its next right use gives the digest under the first pepper; taken in, the key needs the old pepper no more."""
+    ring, old, new = old_and_new()
+    for key in (new, old):
+        ring.verify(key.credential.encode(), 2.0)
+    assert ring.renewals.keys() == {old.key_id}
+    assert [record.key_id for record in ring.outdated(2.0)] == [old.key_id]
+    record = ring.get(old.key_id)
+    assert record is not None
+    renewed = replace(record, digest=ring.renewals[old.key_id], pepper=ring.fingerprints[0])
+    ring.put([renewed])
+    assert (ring.renewals, ring.outdated(2.0)) == ({}, [])
+    alone = KeyRing(NEW)
+    alone.put([renewed])
+    assert alone.verify(old.credential.encode(), 2.0) == renewed
+
+
+def test_a_key_of_an_unknown_pepper_is_outdated_only_where_there_are_several() -> None:
+    """Records from before peppers were noted may be of any; a gateway that has one pepper has no doubt."""
+    key, record = make(KeyRing(OLD))
+    for ring, outdated in ((KeyRing(OLD), False), (KeyRing(OLD, NEW), True), (KeyRing(NEW, OLD), True)):
+        ring.put([record])
+        assert ring.is_outdated(record) is outdated
+        assert ring.verify(key.credential.encode(), 2.0) == record
+    assert KeyRing(NEW).is_outdated(replace(record, pepper=KeyRing(OLD).fingerprints[0]))
+
+
+def test_all_follow_the_newest_pepper() -> None:
+    """A ring whose first pepper is an older one makes and renews keys with the newest, as all others do."""
+    ring, old, new = old_and_new()
+    late = KeyRing(OLD, NEW)
+    late.put(ring)
+    late.follow(late.fingerprints)
+    assert late.pepper == ring.pepper
+    assert late.digest("x") == ring.digest("x")
+    for key in (new, old):
+        late.verify(key.credential.encode(), 2.0)
+        ring.verify(key.credential.encode(), 2.0)
+    assert late.renewals == ring.renewals
+    assert late.renewals.keys() == {old.key_id}
+    ring.follow([late.fingerprints[0]])  # the new one has not been anybody's first yet, and so is the newest
+    assert ring.pepper == ring.fingerprints[0]
+
+
+def test_ended_keys_hold_no_pepper_back() -> None:
+    """A key that has ended is not counted among those that need an older pepper."""
+    ring, old, _ = old_and_new()
+    record = ring.get(old.key_id)
+    assert record is not None
+    ring.put([replace(record, revoked=5.0)])
+    assert len(ring.outdated(4.0)) == 1
+    assert ring.outdated(5.0) == []
+
+
+def test_what_is_not_kept_is_forgotten() -> None:
+    """Keys outside of what is kept are gone, with all that was noted of them, and listeners hear of it."""
+    ring, old, new = old_and_new()
+    ring.verify(old.credential.encode(), 2.0)
+    heard: list[int] = []
+    ring.listen(lambda: heard.append(len(ring)))
+    ring.keep({new.key_id})
+    ring.keep({new.key_id})
+    assert (heard, len(ring), ring.renewals, ring.outdated(2.0)) == ([1], 1, {}, [])
+    assert ring.verify(old.credential.encode(), 2.0) is None
+    assert ring.verify(new.credential.encode(), 2.0) is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "now", "state"),
     [
@@ -127,7 +237,7 @@ def test_what_is_no_record_is_refused(raw: bytes) -> None:
     "change",
     [
         {"digest": "00"}, {"digest": "zz" * 32}, {"tenant": 1}, {"tenant": None}, {"models": [1]}, {"models": 5},
-        {"scopes": ["root"]}, {"expires": "soon"}, {"revoked": [1]}, {"family": {}},
+        {"scopes": ["root"]}, {"expires": "soon"}, {"revoked": [1]}, {"family": {}}, {"pepper": None},
     ],
 )  # fmt: skip
 def test_a_field_of_the_wrong_type_is_refused(change: dict[str, object]) -> None:

@@ -31,7 +31,7 @@ def test_objects_that_hold_secrets_do_not_print_them() -> None:
     ring = KeyRing(SecretStr(PEPPER))
     view = KeyView(
         id=key.key_id, tenant="t", name="n", state=KeyState.ACTIVE, scopes=(KeyScope.INFERENCE,), models=(), created=1,
-        expires=None, rotated_from=None, overlap_ends=None, revoked=None,
+        expires=None, rotated_from=None, overlap_ends=None, revoked=None, old_pepper=False,
     )  # fmt: skip
     held = [
         key,

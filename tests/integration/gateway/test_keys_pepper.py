@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.auth.key_record import KeyRecord
+from gateway.auth.key_scripts import KEYS
+from serving.contracts.admin_api import IssueKey
+from tests.fakes.key_gateway import gateways
+from tests.fakes.redis_process import RedisProcess
+from tests.fakes.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(30)]
+
+ORDER = IssueKey(tenant="acme", name="n")
+OLD, NEW = "old-pepper-" * 4, "new-pepper-" * 4
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisProcess]:
+    with RedisProcess() as process:
+        yield process
+
+
+def _newest(redis: RedisProcess) -> str:
+    raw = redis.client.hget(KEYS[2], "pepper")
+    assert isinstance(raw, bytes)
+    return raw.decode().split(",")[-1]
+
+
+async def test_a_pepper_is_rotated_without_voiding_a_key(redis: RedisProcess, tmp_path: Path) -> None:
+    """By the guide's steps: added as the second, made the first, keys renewed by their use, the old one taken away."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        used, key = await before.manager.issue(ORDER)
+        idle, other = await before.manager.issue(ORDER)
+        async with gateways(redis.url, tmp_path / "2", pepper=f"{OLD}\n{NEW}") as (added,):
+            _, made_old = await added.manager.issue(ORDER)
+            await until(lambda: before.accepts(made_old.credential))
+    async with (
+        gateways(redis.url, tmp_path / "3", pepper=f"{OLD}\n{NEW}") as (last,),
+        gateways(redis.url, tmp_path / "4", pepper=f"{NEW}\n{OLD}") as (first,),
+    ):
+        _, made_new = await first.manager.issue(ORDER)
+        await until(lambda: last.accepts(made_new.credential))
+        assert not last.keys.reasons
+        assert {record.key_id for record in first.manager.list() if first.manager.outdated(record)} == {
+            used.key_id,
+            idle.key_id,
+            made_old.key_id,
+        }
+        assert b"nexus_gateway_api_keys_old_pepper 3.0" in first.metrics.render()
+        assert first.accepts(key.credential)
+        assert first.accepts(made_old.credential)
+        await until(lambda: b"nexus_gateway_api_keys_old_pepper 1.0" in first.metrics.render())
+        await first.manager.revoke(idle.key_id)
+        assert b"nexus_gateway_api_keys_old_pepper 0.0" in first.metrics.render()
+        await until(lambda: last.keys.ring.get(used.key_id) == first.keys.ring.get(used.key_id))
+        assert last.accepts(key.credential)
+        _, made_last = await last.manager.issue(ORDER)
+        assert not any(last.manager.outdated(record) for record in last.manager.list() if not record.revoked)
+    async with gateways(redis.url, tmp_path / "5", pepper=NEW) as (after,):
+        assert after.authenticator.ready
+        assert not after.keys.reasons
+        for each in (key, made_old, made_new, made_last):
+            assert after.accepts(each.credential)
+        assert not after.accepts(other.credential)
+
+
+async def test_two_gateways_that_renew_one_key_agree(redis: RedisProcess, tmp_path: Path) -> None:
+    """A key that is used at two gateways at once is renewed once, and both have it so."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        record, key = await before.manager.issue(ORDER)
+    async with gateways(redis.url, tmp_path / "2", 2, pepper=f"{NEW}\n{OLD}") as (one, two):
+        assert one.accepts(key.credential)
+        assert two.accepts(key.credential)
+        await until(lambda: not one.keys.ring.renewals and not two.keys.ring.renewals)
+        raw = redis.client.hget(KEYS[0], record.key_id)
+        assert isinstance(raw, bytes)
+        held = KeyRecord.parse(raw)
+        assert held.pepper == one.keys.ring.fingerprints[0]
+        assert one.keys.ring.get(record.key_id) == two.keys.ring.get(record.key_id) == held
+
+
+async def test_a_revocation_outlives_a_renewal(redis: RedisProcess, tmp_path: Path) -> None:
+    """A key that was revoked at one gateway while another one renews it stays revoked."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        record, key = await before.manager.issue(ORDER)
+    async with gateways(redis.url, tmp_path / "2", 2, pepper=f"{NEW}\n{OLD}") as (one, two):
+        assert two.accepts(key.credential)
+        await one.manager.revoke(record.key_id)
+        await until(lambda: not two.keys.ring.renewals)
+        await until(lambda: not one.accepts(key.credential) and not two.accepts(key.credential))
+        assert KeyRecord.parse(redis.client.hget(KEYS[0], record.key_id)).revoked is not None
+
+
+async def test_a_pepper_that_went_too_early_is_told(redis: RedisProcess, tmp_path: Path) -> None:
+    """Where keys in force were made with a pepper that is gone, the gateway says how many; new ones work."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        _, key = await before.manager.issue(ORDER)
+    async with gateways(redis.url, tmp_path / "2", pepper=f"{NEW}\n{OLD}") as (both,):
+        await both.manager.issue(ORDER)
+    async with gateways(redis.url, tmp_path / "3", pepper=NEW) as (after,):
+        assert not after.accepts(key.credential)
+        assert [reason[:24] for reason in after.keys.reasons] == ["1 API keys are refused, "]
+        assert b"nexus_gateway_api_keys_old_pepper 1.0" in after.metrics.render()
+
+
+async def test_a_pepper_may_go_when_no_key_needs_it(redis: RedisProcess, tmp_path: Path) -> None:
+    """A gateway that had both once is enough, though nobody has written a key since: the new one stands alone then."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        record, _ = await before.manager.issue(ORDER)
+        await before.manager.revoke(record.key_id)
+    async with gateways(redis.url, tmp_path / "2", pepper=f"{NEW}\n{OLD}") as (both,):
+        await until(lambda: _newest(redis) == both.keys.ring.fingerprints[0])
+    async with gateways(redis.url, tmp_path / "3", pepper=NEW) as (after,):
+        assert after.authenticator.ready
+        assert not after.keys.reasons

@@ -69,6 +69,9 @@ class NexusSettings(BaseSettings):
     gateway_redis_url: SecretStr | None = Field(
         default=None, description="Redis of API keys and shared limits; the local node starts its own."
     )
+    gateway_provider_socket: Path | None = Field(
+        default=None, description="Unix socket of a provider adapter; the local node starts its own."
+    )
     gateway_key_pepper: SecretStr | None = Field(
         default=None,
         description="Secret that API keys are hashed with, at least 32 characters; the same everywhere. More may "

@@ -63,6 +63,9 @@ def _show(current: NodeStatus, settings: NexusSettings, *, json: bool) -> None:
     if current.redis is not None:
         found = f"process {current.redis.pid or '-'}   {'ready' if current.redis.ready else 'not ready'}"
         out.print(f"redis     {found}", markup=False)
+    if current.adapter is not None:
+        found = f"process {current.adapter.pid or '-'}   {'ready' if current.adapter.ready else 'not ready'}"
+        out.print(f"adapter   {found}", markup=False)
     out.print(f"git head  {(current.commit or '-')[:12]}   synced {time.time() - current.synced_at:.1f} s ago")
     if current.services:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -48,6 +48,13 @@ class RedisStatus(StrictModel):
     ready: bool = Field(description="It answers commands.")
 
 
+class AdapterStatus(StrictModel):
+    """The provider adapter that this node runs for its gateway."""
+
+    pid: int | None
+    ready: bool = Field(description="It answers.")
+
+
 class NodeStatus(StrictModel):
     """Written whole and atomically to `run/status.json` after every round of the reconciler."""
 
@@ -63,5 +70,10 @@ class NodeStatus(StrictModel):
         description="The gateway answers by the documents of `commit` and by the addresses of `services`.",
     )
     redis: RedisStatus | None = Field(default=None, description="None where the settings name another Redis.")
+    adapter: AdapterStatus | None = Field(
+        default=None,
+        description="None while no route names a provider's model, where there is no document of providers, or where "
+        "the settings name another adapter.",
+    )
     services: tuple[ServiceStatus, ...] = ()
     problems: tuple[str, ...] = Field(default=(), description="Documents that were refused; the last good ones stay.")

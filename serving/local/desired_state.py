@@ -14,7 +14,7 @@ from typing import TypeVar
 from serving.contracts.base import Metadata
 from serving.contracts.gateway_policy import GatewayPolicy, GatewayPolicyBody
 from serving.contracts.load import DocumentError, Problem, parse_document
-from serving.contracts.route import Route
+from serving.contracts.route import Route, RouteBody
 from serving.gitops import Snapshot
 from serving.layout import gateway_folder, policy_path
 from serving.runtimes.inference_service import ServedService, load_inference_service
@@ -32,12 +32,14 @@ class DesiredState:
         services: InferenceServices by name.
         gateway_files: Texts of the gateway's folder, by name relative to it.
         problems: Why documents were refused, one line each.
+        names_provider: Whether a route has an external provider's model.
     """
 
     commit: str | None
     services: Mapping[str, ServedService]
     gateway_files: Mapping[str, str]
     problems: tuple[str, ...]
+    names_provider: bool
 
 
 def read_desired(snapshot: Snapshot, environment: str) -> DesiredState:
@@ -49,13 +51,14 @@ def read_desired(snapshot: Snapshot, environment: str) -> DesiredState:
     reader = _Reader(snapshot)
     services = reader.services(environment)
     files = reader.gateway_files(environment, services)
-    return DesiredState(snapshot.commit, services, files, tuple(reader.problems))
+    return DesiredState(snapshot.commit, services, files, tuple(reader.problems), reader.names_provider)
 
 
 class _Reader:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.problems: list[str] = []
+        self.names_provider = False
 
     def services(self, environment: str) -> dict[str, ServedService]:
         pattern = f"manifests/models/*/envs/{environment}/services/*.yaml"
@@ -73,7 +76,8 @@ class _Reader:
 
     def gateway_files(self, environment: str, services: Mapping[str, ServedService]) -> dict[str, str]:
         def parse_route(path: str, text: str) -> str:
-            _check_route(path, text, services)
+            route = _check_route(path, text, services)
+            self.names_provider |= any(endpoint.provider_model is not None for endpoint in route.endpoints)
             return text
 
         policy = self._good(policy_path(environment), _parse_policy) or _default_policy(environment)
@@ -125,7 +129,7 @@ def _parse_policy(path: str, text: str) -> str:
     return text
 
 
-def _check_route(path: str, text: str, services: Mapping[str, ServedService]) -> None:
+def _check_route(path: str, text: str, services: Mapping[str, ServedService]) -> RouteBody:
     route = parse_document(text, Route, source=path).spec
     problems = []
     if route.model != PurePosixPath(path).stem:
@@ -142,6 +146,7 @@ def _check_route(path: str, text: str, services: Mapping[str, ServedService]) ->
             problems.append(Problem(path, 1, where, text))
     if problems:
         raise DocumentError(problems)
+    return route
 
 
 def _default_policy(environment: str) -> str:

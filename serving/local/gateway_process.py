@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from serving.local import ports, probe
+from serving.local.adapter_process import adapter_socket
 from serving.local.daemons import core_env
 from serving.local.errors import NodeError
 from serving.local.gateway_config import GatewayConfig
@@ -75,6 +76,8 @@ class GatewayProcess(Supervised[GatewayHealth]):
             "ENDPOINTS_FILE": config.endpoints_file,
             "SPOOL_DIR": settings.spool_dir / "observations",
         }
+        if settings.gateway_provider_socket is None:
+            own["PROVIDER_SOCKET"] = adapter_socket(settings)
         if settings.gateway_key_pepper is None and settings.gateway_key_pepper_file is None:
             own["KEY_PEPPER_FILE"] = ensure_secret(settings.secrets_dir / "gateway-key.pepper")
         if settings.gateway_admin_token is None and settings.gateway_admin_token_file is None:

@@ -23,6 +23,7 @@ from serving.files import write_atomic
 from serving.git_command import GitError
 from serving.gitops import GitOps
 from serving.local import log_files, orphans
+from serving.local.adapter_process import AdapterProcess
 from serving.local.desired_state import DesiredState, read_desired
 from serving.local.engine_backend import ProcessBackend
 from serving.local.engine_host import engine_host
@@ -58,6 +59,7 @@ class Reconciler:
         self._backend = ProcessBackend(settings)
         self._config = GatewayConfig(settings.run_dir)
         self._redis = RedisProcess(settings, self._executor) if settings.gateway_redis_url is None else None
+        self._adapter = AdapterProcess(settings, self._executor) if settings.gateway_provider_socket is None else None
         self._gateway = GatewayProcess(settings, gateway_argv, self._executor)
         self._watcher = HeadWatcher(GitOps.of(settings), self._executor)
         self._desired: DesiredState | None = None
@@ -103,6 +105,8 @@ class Reconciler:
             self._endpoints_at = time.monotonic()
         if self._redis is not None:
             self._redis.step()
+        if self._adapter is not None and self._desired is not None:
+            self._adapter.keep(named=self._desired.names_provider)
         self._gateway.step()
         self._keep_house()
 
@@ -173,6 +177,7 @@ class Reconciler:
         own = [self._parent_problem] if self._parent_problem else []
         redis = self._redis
         own += [f"redis: {redis.problem}"] if redis is not None and redis.problem else []
+        own += self._adapter.problems if self._adapter is not None else []
         status = NodeStatus(
             commit=self._desired.commit if self._desired else None,
             synced_at=time.time(),
@@ -181,6 +186,7 @@ class Reconciler:
             gateway_revision=self._gateway.revision,
             gateway_current=self._gateway_is_current(),
             redis=redis.status() if redis is not None else None,
+            adapter=self._adapter.status() if self._adapter is not None else None,
             services=tuple(service.status() for _, service in sorted(self._services.items())),
             problems=(*problems, *own, *self._gateway.problems),
         )

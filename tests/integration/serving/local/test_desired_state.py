@@ -163,3 +163,15 @@ def test_remote_repository_is_asked_in_the_background(repository: GitOps, tmp_pa
         assert found is not None
         assert found.commit == repository.head().commit
         assert set(read_desired(found, "local").services) == {"a"}
+
+
+def test_a_providers_model_is_noticed(repository: GitOps) -> None:
+    """The node learns that a route names an external provider, and that none does any more."""
+    files: dict[str, str | None] = {at("a"): document("a"), route_path("m", "local"): route_text("a")}
+    assert not put(repository, files).names_provider
+    endpoint = "{service: x, side: stable, weight_percent: 100, provider_model: anthropic/x}"
+    text = f"kind: Route\nmetadata: {{name: x}}\nspec: {{model: x, endpoints: [{endpoint}]}}\n"
+    desired = put(repository, {route_path("x", "local"): text})
+    assert desired.names_provider
+    assert desired.problems == ()
+    assert not put(repository, {route_path("x", "local"): None}).names_provider

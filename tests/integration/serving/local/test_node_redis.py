@@ -180,7 +180,7 @@ def test_a_redis_that_cannot_start_is_told_and_stops_nobody(tmp_path: Path, monk
 
 
 def test_a_route_to_a_provider_needs_no_service(settings: NexusSettings) -> None:
-    """An external model's route is no dangling one: it is served as soon as there is an adapter."""
+    """An external model's route is no dangling one: the node says what its adapter waits for."""
     text = (
         "kind: Route\nmetadata: {name: claude}\nspec:\n  model: claude\n  endpoints:\n"
         "    - {service: anthropic, side: stable, weight_percent: 100, provider_model: anthropic/claude-sonnet-4}\n"
@@ -189,4 +189,5 @@ def test_a_route_to_a_provider_needs_no_service(settings: NexusSettings) -> None
     assert commit is not None
     status = node.wait_synced(settings, commit, (), LIMIT_SECONDS)
     assert not [problem for problem in status.problems if "InferenceService" in problem]
-    assert any("NEXUS_GATEWAY_PROVIDER_SOCKET" in problem for problem in status.problems)
+    assert any(problem.startswith("adapter: expected the providers") for problem in status.problems)
+    assert status.adapter is None

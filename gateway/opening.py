@@ -22,7 +22,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_manager import KeyManager
 from gateway.auth.key_ring import KeyRing
 from gateway.auth.key_store import KeyStore
-from gateway.beside.idempotency import EntryStore, Idempotency, MemoryStore
+from gateway.beside.idempotency import EntryStore, Idempotency, MemoryStore, UnsharedStore
 from gateway.beside.redis_entries import RedisStore
 from gateway.beside.shadow import Shadows
 from gateway.health import dump_health, own_health
@@ -84,12 +84,11 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, place: 
     stack.push_async_callback(authenticator.close)
     drains = Drains(store.builder.registry, redis)
     recorder = Recorder(metrics, observations, spans, hasher)
-    entries: EntryStore = RedisStore(redis) if redis is not None else MemoryStore()
     hot = HotPath(
         Stages(
             store,
             authenticator,
-            Idempotency(entries),
+            Idempotency(_entry_store(redis, place)),
             limiter,
             Forwarder(pool, recorder, metrics, max_event_bytes=settings.max_event_bytes),
             Shadows(shadow_pool, shadow_spool, metrics, tasks),
@@ -163,6 +162,12 @@ def _redis(settings: GatewaySettings, stack: AsyncExitStack) -> RedisConnection 
     redis = RedisConnection(settings.redis_url, settings.redis_timeout_seconds)
     stack.push_async_callback(redis.close)
     return redis
+
+
+def _entry_store(redis: RedisConnection | None, place: Place) -> EntryStore:
+    if redis is not None:
+        return RedisStore(redis)
+    return MemoryStore() if place.count == 1 else UnsharedStore()
 
 
 def _key_store(settings: GatewaySettings, redis: RedisConnection | None, metrics: GatewayMetrics) -> KeyStore | None:

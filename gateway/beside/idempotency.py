@@ -77,6 +77,21 @@ class MemoryStore:
         self._entries.pop(key, None)
 
 
+class UnsharedStore(MemoryStore):
+    """For several workers without a Redis: a repeat may reach another worker, so nothing is promised."""
+
+    async def claim(self, key: bytes, entry: Entry, seconds: float) -> Entry | None:
+        """Refuse it.
+
+        Raises:
+            NotReadyError: Always.
+        """
+        raise NotReadyError(
+            "expected a Redis, by which the gateway's workers know each other's Idempotency-Keys; there is none: send "
+            "the request without one, or have NEXUS_GATEWAY_REDIS_URL set"
+        )
+
+
 class Idempotency:
     """Claims keys and answers repeats.
 

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.contracts import metric_names as names
+from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.full_gateway import ADMIN_TOKEN, KeyedLoad
 from tests.fakes.gateway_process import POLICY, GatewayProcess, free_port
 from tests.fakes.waiting import wait_until
@@ -176,6 +177,15 @@ def test_workers_without_redis_cannot_drain(administered: GatewayProcess, admin_
     assert "NEXUS_GATEWAY_REDIS_URL" in answer["error"]["message"]
     endpoints = [side["endpoints"] for side in admin(admin_port, "GET", "/snapshot")[1]["routes"][0]["sides"]]
     assert not any(endpoint["drained"] for endpoint in endpoints[0])
+
+
+def test_workers_without_redis_promise_no_idempotency(pair: GatewayProcess, engine: FakeUpstream) -> None:
+    """A repeat could reach another worker and be carried out again: a request with a key is refused, none is sent."""
+    status, _, body = pair.post({}, Idempotency_Key="once")
+    assert (status, json.loads(body)["error"]["code"]) == (503, "not_ready")
+    assert "NEXUS_GATEWAY_REDIS_URL" in json.loads(body)["error"]["message"]
+    assert engine.requests == []
+    assert pair.post({})[0] == 200
 
 
 def test_workers_find_modules_as_their_parent_does(build: Build) -> None:

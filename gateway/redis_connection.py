@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pydantic import SecretStr
+
+from gateway.redis_server import HELLO, NotPrimaryError, RedisClusterError, check_server
 
 KEY_PREFIX = "{nexus}:"
 """All keys share one hash slot, so that a script may touch several of them on a cluster, too."""
@@ -19,6 +21,9 @@ class RedisUnavailableError(Exception):
 
 class RedisConnection:
     """A client that connects when it is used and reports failures soon: callers decide when to try again.
+
+    After a failure, also one that Redis answers with (READONLY, LOADING, MASTERDOWN, MOVED), the next command goes over
+    a new connection: the address may lead to another server meanwhile, and the old one may keep connections open.
 
     What is sent may be done twice when the connection breaks meanwhile, so callers send only what may be.
 
@@ -47,8 +52,8 @@ class RedisConnection:
         )
         self._scripts: dict[str, Any] = {}
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _reported(self) -> AsyncIterator[None]:
         """Translate failures; a cancellation that redis-py has swallowed is raised after all.
 
         Python 3.11's `asyncio.wait_for`, in which redis-py writes, returns normally when it is cancelled at the moment
@@ -63,7 +68,26 @@ class RedisConnection:
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
         if failure is not None:
+            await self._leave()
             raise RedisUnavailableError(f"{type(failure).__name__}: {failure}") from None
+
+    async def _leave(self) -> None:
+        """Close the connections that nobody uses at this moment."""
+        with suppress(*self._failures):
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+
+    async def expect_primary(self) -> None:
+        """Ask who is at the other end: a server that was failed over answers reads with what it has, for ever.
+
+        Raises:
+            RedisUnavailableError: It is not the primary, or does not answer.
+        """
+        answer = await self.command(HELLO)
+        try:
+            check_server(answer)
+        except (NotPrimaryError, RedisClusterError) as exc:
+            await self._leave()
+            raise RedisUnavailableError(str(exc)) from None
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
         """Run a Lua script; it is sent whole only where Redis does not know it yet.
@@ -74,7 +98,7 @@ class RedisConnection:
         known = self._scripts.get(script)
         if known is None:
             known = self._scripts[script] = self._client.register_script(script)
-        with self._reported():
+        async with self._reported():
             return await known(keys=keys, args=args)
 
     async def command(self, *parts: str | bytes | float) -> Any:
@@ -83,7 +107,7 @@ class RedisConnection:
         Raises:
             RedisUnavailableError: It has no answer.
         """
-        with self._reported():
+        async with self._reported():
             return await self._client.execute_command(*parts)
 
     @asynccontextmanager
@@ -93,13 +117,13 @@ class RedisConnection:
         Raises:
             RedisUnavailableError: It cannot be listened to, or the connection has ended.
         """
-        with self._reported():
+        async with self._reported():
             messages = self._client.pubsub(ignore_subscribe_messages=True)
             try:
                 await messages.subscribe(channel)
 
                 async def wait(seconds: float) -> None:
-                    with self._reported():
+                    async with self._reported():
                         await messages.get_message(timeout=seconds)
 
                 yield wait

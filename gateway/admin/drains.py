@@ -62,6 +62,7 @@ class Drains:
             RedisUnavailableError: Redis did not answer; what is drained stays so.
         """
         if self._redis is not None:
+            await self._redis.expect_primary()
             found: dict[bytes, bytes] = await self._redis.command("HGETALL", _HASH)
             for name, value in found.items():
                 self._apply(name.decode(), value == b"1")

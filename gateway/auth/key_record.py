@@ -50,8 +50,13 @@ class KeyRecord:
 
     @property
     def ends(self) -> float:
-        """When it stops being accepted; infinity for never."""
-        times = [time for time in (self.expires, self.overlap_ends, self.revoked) if time is not None]
+        """When it stops being accepted; infinity for never.
+
+        A revoked key has ended at any time: the clock of whoever revoked it may have been ahead of ours.
+        """
+        if self.revoked is not None:
+            return float("-inf")
+        times = [time for time in (self.expires, self.overlap_ends) if time is not None]
         return min(times, default=float("inf"))
 
     def state(self, now: float) -> KeyState:
@@ -88,7 +93,8 @@ class KeyRecord:
             known["scopes"] = tuple(KeyScope(scope) for scope in known["scopes"])
             known["models"] = tuple(known.get("models", ()))
             record = cls(**known)
-            sound = len(bytes.fromhex(record.digest)) == 32 and isinstance(record.ends, float | int)
+            times = (record.expires, record.overlap_ends, record.revoked)
+            sound = len(bytes.fromhex(record.digest)) == 32 and all(isinstance(t, float | int | None) for t in times)
         except (ValueError, TypeError, KeyError) as exc:
             raise BrokenRecordError(f"expected an API key's record; got {type(exc).__name__}: {exc}") from None
         names = (record.key_id, record.tenant, record.name, record.family, record.pepper, *record.models)

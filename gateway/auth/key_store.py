@@ -117,9 +117,10 @@ class KeyStore:
         """Take in what has changed.
 
         Raises:
-            RedisUnavailableError: Redis did not answer.
+            RedisUnavailableError: Redis did not answer, or is no primary any more.
         """
         async with self._refreshing:
+            await self._redis.expect_primary()
             after, purges = self._version, self._purges
             present: set[str] | None = None
             while True:

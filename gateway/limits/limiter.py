@@ -144,9 +144,13 @@ class Limiter:
         shared.settle(reservation, (0 if failed else 1, prompt, output, nano), refund=failed)
 
     async def open(self) -> None:
-        """Try to reach Redis once, so that the first requests find it."""
+        """Try to reach Redis once, so that the first requests find it.
+
+        Raises:
+            RedisClusterError: It is a Redis that cannot be used.
+        """
         if self._shared is not None:
-            await self._shared.connect()
+            await self._shared.connect(starting=True)
 
     async def run(self) -> None:
         """Keep Redis reached until cancelled."""

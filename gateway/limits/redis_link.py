@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
+from gateway.redis_server import HELLO, check_server
+
 _PORT: Final = 6379
 
 _pack = cast("Callable[[tuple[str | bytes | int, ...]], bytes]", hiredis.pack_command)
@@ -88,6 +90,8 @@ class RedisLink(asyncio.Protocol):
         Raises:
             OSError: It cannot be connected to.
             RedisAnswerError: It does not let us in.
+            NotPrimaryError: It is a replica.
+            RedisClusterError: It is a node of a Redis Cluster.
         """
         loop = asyncio.get_running_loop()
         if address.path is not None:
@@ -99,6 +103,7 @@ class RedisLink(asyncio.Protocol):
             if address.password is not None:
                 who = (address.user,) if address.user else ()
                 await link.ask("AUTH", *who, address.password)
+            check_server(await link.ask(HELLO))
             if address.database:
                 await link.ask("SELECT", str(address.database))
             await link.ask("CLIENT", "SETNAME", "nexus-gateway-limits")

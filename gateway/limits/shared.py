@@ -19,6 +19,7 @@ from gateway.limits.flight import Flight
 from gateway.limits.redis_link import RedisAddress, RedisAnswerError, RedisLink
 from gateway.limits.reservation import Place
 from gateway.limits.wire import BYE
+from gateway.redis_server import NotPrimaryError, RedisClusterError
 from gateway.telemetry.metrics import GatewayMetrics
 
 SCRIPT: Final = Path(__file__).with_name("batch.lua").read_bytes()
@@ -115,15 +116,21 @@ class SharedCounters(Batches):
                 future.set_result(None)
         self._changed.set()
 
-    async def connect(self) -> bool:
-        """Try once to connect and to carry out a batch; tells whether it worked, and logs when that changes."""
+    async def connect(self, *, starting: bool = False) -> bool:
+        """Try once to connect and to carry out a batch; tells whether it worked, and logs when that changes.
+
+        Raises:
+            RedisClusterError: Only if `starting`: nobody should have to find that out from a log.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 link = await RedisLink.open(self._address, self._fail)
                 self._link = link
                 await link.ask("SCRIPT", "LOAD", self._script)
-        except (OSError, TimeoutError, RedisAnswerError) as exc:
+        except (OSError, TimeoutError, RedisAnswerError, NotPrimaryError, RedisClusterError) as exc:
             self._fail(str(exc) or type(exc).__name__)
+            if starting and isinstance(exc, RedisClusterError):
+                raise
             return False
         self._probe = asyncio.get_running_loop().create_future()
         if self._flight is not None:

@@ -186,6 +186,14 @@ def test_a_key_ends_at_its_time(changes: dict[str, float], now: float, state: Ke
     assert accepted == (state in {KeyState.ACTIVE, KeyState.REPLACED})
 
 
+def test_a_revoked_key_has_ended_whatever_the_clock_says() -> None:
+    """The clock of whoever revoked it may be ahead, or ours may have gone back since."""
+    ring = KeyRing(PEPPER)
+    key, record = make(ring)
+    ring.put([replace(record, revoked=1e12)])
+    assert ring.verify(key.credential.encode(), 6.0) is None
+
+
 def test_an_older_record_never_brings_a_key_back() -> None:
     """Whatever order records come in, what has ended a key on one of them stays."""
     ring = KeyRing(PEPPER)

@@ -35,6 +35,10 @@ def test_wrong_addresses_are_refused_without_showing_them(url: str) -> None:
     assert "hidden" not in repr(RedisAddress(password="hidden"))
 
 
+PRIMARY = b"*4\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
+"""The answer to HELLO, as far as anybody looks at it."""
+
+
 class Server:
     """Answers every command with the next of some bytes."""
 
@@ -56,7 +60,7 @@ async def _link(server: Server, lost: list[str]) -> tuple[RedisLink, asyncio.Ser
 async def test_answers_come_in_order_and_in_any_pieces() -> None:
     """Two answers in one read go to two askers; an error answer is raised."""
     lost: list[str] = []
-    link, listening = await _link(Server(b"+OK\r\n", b"$3\r\nabc\r\n", b"-ERR no\r\n"), lost)
+    link, listening = await _link(Server(PRIMARY, b"+OK\r\n", b"$3\r\nabc\r\n", b"-ERR no\r\n"), lost)
     async with listening:
         assert await link.ask("GET", "a") == b"abc"
         with pytest.raises(RedisAnswerError, match="ERR no"):
@@ -69,7 +73,7 @@ async def test_answers_come_in_order_and_in_any_pieces() -> None:
 async def test_what_is_no_answer_ends_the_link(junk: bytes) -> None:
     """Another protocol, or an answer nobody asked for: the link cannot be trusted any more."""
     lost: list[str] = []
-    link, listening = await _link(Server(b"+OK\r\n", junk), lost)
+    link, listening = await _link(Server(PRIMARY, b"+OK\r\n", junk), lost)
     async with listening:
         with contextlib.suppress(OSError):
             await link.ask("PING")

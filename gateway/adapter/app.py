@@ -13,7 +13,16 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from gateway.adapter.asgi import header, read_body, send_whole
-from gateway.adapter.failures import Failure, Redactor, failure_of, failure_of_ours, is_of_a_call, passed_headers
+from gateway.adapter.failures import (
+    Failure,
+    Redactor,
+    StreamFailedError,
+    failure_of,
+    failure_of_ours,
+    failure_of_stream,
+    is_of_a_call,
+    passed_headers,
+)
 from gateway.adapter.operations import OPERATIONS, Operation, asked_for_usage
 from gateway.adapter.providers import Providers
 from gateway.adapter.settings import AdapterSettings, secrets_of_environment
@@ -138,6 +147,8 @@ class _Exchange:
                     await send_whole(self._send, 200, headers, orjson.dumps(whole(answer)))
         except GatewayError as exc:
             await self._fail(failure_of_ours(exc, STATUS[exc.code]))
+        except StreamFailedError as exc:
+            await self._fail(failure_of_stream(exc, self._adapter.redactor()))
         except Exception as exc:  # noqa: BLE001 - the process's edge, and LiteLLM's exceptions have no common root
             if not is_of_a_call(exc):
                 self._log_fault(exc)

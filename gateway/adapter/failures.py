@@ -25,6 +25,12 @@ _CODES: Final = {
     504: "provider_timeout",
     529: "overloaded",
 }
+_STATUS_OF_TYPE: Final = {
+    "invalid_request_error": 400,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _MAX_MESSAGE: Final = 2_000
 
 
@@ -37,6 +43,20 @@ class Failure:
     message: str
     param: str | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class StreamFailedError(Exception):
+    """A stream that LiteLLM translates to messages failed: it says so in an event, in words of its own.
+
+    Args:
+        kind: Anthropic's type of the error.
+        words: LiteLLM's.
+    """
+
+    def __init__(self, kind: object, words: str) -> None:
+        super().__init__(words)
+        self.status = _STATUS_OF_TYPE.get(str(kind), 502)
+        self.words = words
 
 
 class Redactor:
@@ -82,6 +102,13 @@ def failure_of(error: BaseException, redact: Redactor) -> Failure:
         param if isinstance(param, str) else None,
         _headers(chain),
     )
+
+
+def failure_of_stream(error: StreamFailedError, redact: Redactor) -> Failure:
+    """Read LiteLLM's event: the provider's own words are in it, if it said any."""
+    found = _error_object(error.words)
+    message = redact(str(found.get("message") or _words(error, error.status)))[:_MAX_MESSAGE]
+    return Failure(error.status, _CODES.get(error.status, "provider_error"), message)
 
 
 def is_of_a_call(error: BaseException) -> bool:

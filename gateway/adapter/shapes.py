@@ -7,11 +7,14 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.adapter.failures import Failure
+from gateway.adapter.failures import Failure, StreamFailedError
 from gateway.api.errors import error_type
 from gateway.api.formats.anthropic_messages import message_error
 
 DONE: Final = b"data: [DONE]\n\n"
+_ERROR_EVENT: Final = b"event: error\ndata: "
+_LIBRARY: Final = "litellm."
+"""How the words of an error that LiteLLM made begin; a provider's own error events are passed on."""
 
 
 def openai_error(failure: Failure) -> bytes:
@@ -97,10 +100,27 @@ def _event(document: dict[str, Any]) -> bytes:
 
 
 async def messages_events(stream: Any, *, asked_for_usage: bool) -> AsyncIterator[bytes]:
-    """Yield a messages stream; LiteLLM gives it as bytes."""
+    """Yield a messages stream; LiteLLM gives it as bytes.
+
+    Raises:
+        StreamFailedError: LiteLLM has put an error of its own into it.
+    """
     del asked_for_usage
     async for chunk in stream:
-        yield chunk if isinstance(chunk, bytes) else str(chunk).encode()
+        event = chunk if isinstance(chunk, bytes) else str(chunk).encode()
+        if event.startswith(_ERROR_EVENT):
+            _refuse_library_words(event.removeprefix(_ERROR_EVENT))
+        yield event
+
+
+def _refuse_library_words(data: bytes) -> None:
+    try:
+        error = orjson.loads(data)["error"]
+        words = str(error["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return
+    if words.startswith(_LIBRARY):
+        raise StreamFailedError(error.get("type"), words)
 
 
 async def responses_events(stream: Any, *, asked_for_usage: bool) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from serving.settings import NexusSettings
-from tests.fakes import anthropic_provider, openai_provider
+from tests.fakes import anthropic_provider, bedrock_provider, openai_provider
 from tests.fakes.provider_server import ProviderServer
 
 START_SECONDS = 60.0  # LiteLLM's import takes 4 s on an idle machine; other work may have this one
@@ -21,10 +21,12 @@ START_SECONDS = 60.0  # LiteLLM's import takes 4 s on an idle machine; other wor
 class AdapterProcess:
     """Starts `python -m gateway.adapter` in the environment `provider`; `stop` always ends it.
 
-    Anthropic's key is in a file, OpenAI's in the variable that LiteLLM names.
+    Anthropic's key is in a file, OpenAI's and Amazon's in the variables that LiteLLM names.
     """
 
-    def __init__(self, root: Path, openai: ProviderServer, anthropic: ProviderServer) -> None:
+    def __init__(
+        self, root: Path, openai: ProviderServer, anthropic: ProviderServer, bedrock: ProviderServer | None = None
+    ) -> None:
         self.python = NexusSettings.load().home / "envs" / "provider" / "bin" / "python"
         assert self.python.exists(), f"expected the provider environment at {self.python}: run make install-dev"
         self.socket = root / "adapter.sock"
@@ -36,6 +38,7 @@ class AdapterProcess:
             "kind: Providers\nmetadata: {name: providers}\nspec:\n  providers:\n"
             f"    - {{name: openai, base_url: {openai.url}/v1}}\n"
             f"    - {{name: anthropic, base_url: {anthropic.url}, api_key_file: {self.key_file}}}\n"
+            + ("" if bedrock is None else f"    - {{name: bedrock, base_url: {bedrock.url}}}\n")
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +46,12 @@ class AdapterProcess:
         values = {"SOCKET": str(self.socket), "PROVIDERS_FILE": str(self.document)} | settings
         ours = {f"NEXUS_ADAPTER_{name}": value for name, value in values.items()}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}  # noqa: TID251
-        return kept | ours | {"OPENAI_API_KEY": openai_provider.KEY}
+        amazon = {
+            "AWS_ACCESS_KEY_ID": bedrock_provider.ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": bedrock_provider.SECRET_ACCESS_KEY,
+            "AWS_REGION": bedrock_provider.REGION,
+        }
+        return kept | ours | amazon | {"OPENAI_API_KEY": openai_provider.KEY}
 
     def start(self, **settings: str) -> AdapterProcess:
         with self.log.open("ab") as log:

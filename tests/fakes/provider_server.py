@@ -19,6 +19,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
     left: threading.Event = field(default_factory=threading.Event)
 
 
@@ -31,7 +32,7 @@ class Reply:
 
     status: int = 200
     document: dict[str, Any] | None = None
-    events: Sequence[str] = ()
+    events: Sequence[str | bytes] = ()
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     hang: int | None = None
@@ -128,7 +129,7 @@ class ProviderServer(ABC):
                 return False
             if number == reply.hang:
                 break
-            raw = event.encode()
+            raw = event.encode() if isinstance(event, str) else event
             writer.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
             await writer.drain()
             await asyncio.sleep(0.002)  # events are to arrive one by one
@@ -149,7 +150,7 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     first, *lines = raw.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Asked(first.split(" ")[1], headers, json.loads(body or b"{}"))
+    return Asked(first.split(" ")[1], headers, json.loads(body or b"{}"), body)
 
 
 def _head(status: int, headers: dict[str, str]) -> bytes:

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.adapter import shapes
-from gateway.adapter.failures import Failure
+from gateway.adapter.failures import Failure, Redactor, StreamFailedError, failure_of_stream
 from gateway.api.formats import CHAT, MESSAGES, RESPONSES
 
 USAGE = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
@@ -80,3 +81,32 @@ def test_error_events_are_read_as_failures_by_the_gateway() -> None:
         meter.settle()
         assert meter.failed
         assert not meter.done
+
+
+def error_event(kind: str, words: str) -> bytes:
+    error = {"type": "error", "error": {"type": kind, "message": words}}
+    return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
+
+
+async def test_an_error_that_litellm_made_is_told_in_the_providers_words() -> None:
+    """What the provider said is in LiteLLM's words; where it said nothing, ours are told. Secrets are taken out."""
+    words = 'litellm.MidStreamFallbackError: litellm.RateLimitError: x - throttlingException {"message":"Too much k-1"}'
+    with pytest.raises(StreamFailedError) as failed:
+        [
+            event
+            async for event in shapes.messages_events(
+                stream(error_event("rate_limit_error", words)), asked_for_usage=False
+            )
+        ]
+    failure = failure_of_stream(failed.value, Redactor(["k-1"]))
+    assert (failure.status, failure.code, failure.message) == (429, "rate_limit_exceeded", "Too much ***")
+    silent = failure_of_stream(StreamFailedError("api_error", "litellm.APIConnectionError: broken pipe"), Redactor([]))
+    assert silent.status == 502
+    assert "broken pipe" not in silent.message
+
+
+@pytest.mark.parametrize("event", [error_event("overloaded_error", "Overloaded"), b"event: error\ndata: {\n\n"])
+async def test_a_providers_own_error_event_is_passed_on(event: bytes) -> None:
+    """Whatever it says."""
+    events = [one async for one in shapes.messages_events(stream(event), asked_for_usage=False)]
+    assert events == [event]

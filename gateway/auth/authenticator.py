@@ -7,6 +7,7 @@ forgets them all.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -65,7 +66,7 @@ class Authenticator:
         self._tenants: dict[str, Tenant] = {}
         self._anonymous = ANONYMOUS
         self._principals: dict[str, Principal] = {}
-        self._seen: dict[bytes, tuple[float, Principal]] = {}
+        self._seen: dict[bytes, tuple[float, float, Principal]] = {}
         self._hash_key = os.urandom(32)
         self._close_client: Callable[[], Awaitable[None]] | None = None
         if keys is not None:
@@ -93,8 +94,8 @@ class Authenticator:
             if credential is None or (self._keys is None and self._issuers is None):
                 return self._nobody(policy)
             seen = self._seen.get(blake2b(credential, digest_size=16, key=self._hash_key).digest())
-            if seen is not None and self._clock() < seen[0]:
-                return seen[1]
+            if seen is not None and seen[0] <= self._clock() < seen[1]:  # a clock that goes back counts, too
+                return seen[2]
             return self._judge(credential)
         except (WrongCredentialError, NotAllowedError) as exc:
             self._metrics.auth_refused(exc.reason)
@@ -199,7 +200,7 @@ class Authenticator:
         principal = self._principals.get(record.key_id)
         if principal is None:
             principal = self._principals[record.key_id] = self._principal_of(record)
-        self._remember(credential, record.ends, principal)
+        self._remember(credential, -math.inf, record.ends, principal)
         return principal
 
     def _principal_of(self, record: KeyRecord) -> Principal:
@@ -218,7 +219,7 @@ class Authenticator:
             models=frozenset(tenant.models) or None,
             claims=claims.text,
         )
-        self._remember(credential, claims.ends, principal)
+        self._remember(credential, claims.begins, claims.ends, principal)
         return principal
 
     def _tenant(self, name: object, what: str) -> Tenant:
@@ -234,10 +235,10 @@ class Authenticator:
             raise WrongCredentialError(Refusal.MISSING, MISSING)
         return self._anonymous
 
-    def _remember(self, credential: bytes, until: float, principal: Principal) -> None:
+    def _remember(self, credential: bytes, begins: float, ends: float, principal: Principal) -> None:
         if len(self._seen) >= _MAX_REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        self._seen[blake2b(credential, digest_size=16, key=self._hash_key).digest()] = (until, principal)
+        self._seen[blake2b(credential, digest_size=16, key=self._hash_key).digest()] = (begins, ends, principal)
 
     def _forget(self) -> None:
         self._principals = {}

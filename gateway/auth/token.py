@@ -43,12 +43,14 @@ class Claims:
     """What a verified token says.
 
     Attributes:
-        ends: When it stops being accepted, leeway included; seconds since 1970.
+        begins: From when on it is accepted, leeway included; seconds since 1970.
+        ends: When it stops being accepted, leeway included.
         user: Who it is for.
         tenant: Value of the tenant claim as it stands there, None when there is none.
         text: Claims that are short text, for routing rules.
     """
 
+    begins: float
     ends: float
     user: str
     tenant: object
@@ -118,21 +120,21 @@ def verify_token(token: Token, key: VerifyKey, issuer: JwtIssuer, now: float) ->
     if not _SIGNATURES.get_algorithm_by_name(token.algorithm).verify(signed, key.key, _bytes(signature)):
         raise WrongCredentialError(Refusal.TOKEN_SIGNATURE)
     claims, leeway = token.claims, issuer.leeway_seconds
-    expires, begins, issued = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    expires, *starts = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    begins = max((time for time in starts if time is not None), default=-math.inf) - leeway
     audiences = claims.get("aud")
     user = claims.get(issuer.user_claim)
     if (
         expires is None
         or now >= expires + leeway
-        or (begins is not None and now < begins - leeway)
-        or (issued is not None and now < issued - leeway)
+        or now < begins
         or claims["iss"] != issuer.issuer
         or issuer.audience not in (audiences if isinstance(audiences, list) else [audiences])
         or not isinstance(user, str)
         or not 0 < len(user) <= _MAX_USER_CHARACTERS
     ):
         raise WrongCredentialError(Refusal.TOKEN_CLAIMS)
-    return Claims(expires + leeway, user, claims.get(issuer.tenant_claim), _text(claims))
+    return Claims(begins, expires + leeway, user, claims.get(issuer.tenant_claim), _text(claims))
 
 
 def _time(claims: dict[str, Any], name: str) -> float | None:

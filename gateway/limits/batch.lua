@@ -71,8 +71,10 @@ local function load_state(c, raw)
     c.r_tat, c.r_back, c.t_tat, c.t_back, c.used, c.day, c.d_tokens, c.d_nano, c.month, c.m_tokens, c.m_nano =
       0, 0, 0, 0, 0, today, 0, 0, month, 0, 0
   end
-  if c.day < today then c.day, c.d_tokens, c.d_nano = today, 0, 0 end
-  if c.month < month then c.month, c.m_tokens, c.m_nano = month, 0, 0 end
+  -- What was used on a day that the clock has taken back counts for today: else nothing would be counted until that day.
+  if c.day < today then c.d_tokens, c.d_nano = 0, 0 end
+  if c.month < month then c.m_tokens, c.m_nano = 0, 0 end
+  c.day, c.month = today, month
 end
 
 local counters = {}
@@ -271,8 +273,10 @@ if sweep then
 
   local heard = call('HMGET', away, 'last', 'since')
   local since = tonumber(heard[2] or now)
-  if not heard[1] or now - heard[1] > lease / 2 then since = now end -- nobody could be heard while Redis was away
+  -- Nobody could be heard while Redis was away, or while its clock was ahead.
+  if not heard[1] or now - heard[1] > lease / 2 or now - heard[1] < 0 then since = now end
   given_up.since = since
+  given_up.ahead = call('ZRANGEBYSCORE', processes, string.format('(%.0f', now), '+inf')
   for _, name in ipairs(call('ZRANGEBYSCORE', processes, '-inf', now - lease, 'LIMIT', 0, 8)) do
     if name ~= process and room > 0 and (since <= now - lease or call('HEXISTS', name, 'd') == 1) then
       reclaim(name)
@@ -317,6 +321,7 @@ for _, lost in ipairs(given_up) do
 end
 if sweep then
   call('HSET', away, 'last', now, 'since', given_up.since)
+  for _, name in ipairs(given_up.ahead) do call('ZADD', processes, now, name) end
   call('ZADD', processes, bye and 0 or now, process)
 end
 if bye then call('HSET', process, 'd', 1) end

@@ -142,9 +142,10 @@ class MemoryCounters:
         state.t_tat = min(state.t_tat, moment.now + _HOUR_US)
         state.r_tat = min(state.r_tat, moment.now + counter.burst_us)
         if state.day < moment.day:
-            state.day, state.d_tokens, state.d_nano = moment.day, 0.0, 0.0
+            state.d_tokens, state.d_nano = 0.0, 0.0
         if state.month < moment.month:
-            state.month, state.m_tokens, state.m_nano = moment.month, 0.0, 0.0
+            state.m_tokens, state.m_nano = 0.0, 0.0
+        state.day, state.month = moment.day, moment.month  # a clock that went back: what was used counts for today
         return state
 
 

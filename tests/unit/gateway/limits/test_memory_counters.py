@@ -148,6 +148,20 @@ def test_a_clock_that_goes_back_locks_nobody_out() -> None:
     assert counters.reserve([limit], 1, 0, START + 60_000_000)[1] is not None
 
 
+def test_a_clock_that_goes_back_opens_no_budget() -> None:
+    """What was used on the day that never was counts for today; so does what is used from now on."""
+    limit = counter(tokens_per_day=100, tokens_per_month=1_000)
+    counters = MemoryCounters()
+    for now in (START + DAY_US, START + 40 * DAY_US):
+        assert counters.reserve([limit], 60, 0, now)[1] is not None
+    assert counters.reserve([limit], 60, 0, START)[1] is None
+    hold = counters.reserve([limit], 40, 0, START)[1]
+    assert hold is not None
+    counters.settle(hold, 0, 0, START, refund=True)
+    assert counters.reserve([limit], 40, 0, START)[1] is not None
+    assert counters.reserve([limit], 1, 0, START)[1] is None
+
+
 def test_the_least_used_counters_are_forgotten() -> None:
     """Memory is bounded by the number of counters."""
     counters = MemoryCounters(size=2)

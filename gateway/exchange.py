@@ -23,6 +23,9 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EARLY_BYTES: Final = 65_536
 """Body held before anybody has asked for it; above this the client is not read from."""
 
+_MAX_PARTS: Final = 64
+"""Pieces of a body that are held as they came: a body of many small chunks would take many times its size."""
+
 
 class AnswerCopy:
     """What the client was sent, for who has to keep it.
@@ -114,7 +117,7 @@ class Exchange:
         self.message_event = _NO_EVENT
         self._protocol = protocol
         self._expects_continue = expects_continue
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._size = 0
         self._limit: int | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -136,7 +139,14 @@ class Exchange:
 
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body."""
-        self._parts.append(body)
+        parts = self._parts
+        if len(parts) < _MAX_PARTS:
+            parts.append(body)
+        else:
+            last = parts[-1]
+            if type(last) is not bytearray:
+                parts[-1] = last = bytearray(last)
+            last += body
         self._size += len(body)
         if self._limit is None:
             if self._size > _EARLY_BYTES:
@@ -176,7 +186,7 @@ class Exchange:
         if max(self._size, announced) > self._limit:
             raise BodyTooLargeError(f"expected a body of at most {self._limit} bytes; got more: send less")
         parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def _announced(self) -> int:
         """Return the length that the head announces; llhttp has refused one that is no number."""

@@ -66,16 +66,18 @@ class GuardedProtocol(HttpToolsProtocol):
         del self._reader  # it refers to this connection: without it, nobody has to look for the cycle
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head, and refuse one that is too long or takes too long."""
+        """Count what belongs to a head or to framing, and refuse what is too long or takes too long."""
+        reader = self._reader
+        reader.began = False
         super().data_received(data)
-        if not self._reader.in_head or self.parser is None or self.transport.is_closing():
+        if self.parser is None or self.transport.is_closing():
             return
-        try:
-            self._reader.add(len(data))
-        except ValueError:
+        if not reader.in_head:
+            if reader.is_framing_too_long(len(data)):
+                self.transport.close()  # it is never the end of a body that an engine could use
+        elif reader.is_head_too_long(len(data)):
             self.send_400_response("")
-            return
-        if self._head_timer is None:
+        elif self._head_timer is None:
             self._arm()
 
     def on_headers_complete(self) -> None:

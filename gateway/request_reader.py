@@ -5,11 +5,17 @@ A module of its own, without a base class, so that it can be compiled: the parse
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.http_protocol import GuardedProtocol
+
+_MAX_FRAMING_BYTES: Final = 1_048_576
+"""Bytes of a body's framing (chunk sizes, their extensions, trailers) that are read whatever the body."""
+
+_MAX_FRAMING_FACTOR: Final = 16
+"""And of a body's own size: chunks of one byte need six."""
 
 
 class RequestReader:
@@ -22,6 +28,7 @@ class RequestReader:
 
     Attributes:
         in_head: Whether a head is arriving, or awaited.
+        began: Whether it began in what was read last.
         head_bytes: Bytes of it so far.
         too_large: Whether it was refused for its size.
         url: Its target.
@@ -31,8 +38,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_max_header_bytes", "_max_headers", "_protocol", "exchange", "expects_continue", "head_bytes", "headers",
-        "in_head", "too_large", "url",
+        "_body_bytes", "_max_header_bytes", "_max_headers", "_protocol", "_wire_bytes", "began", "exchange",
+        "expects_continue", "head_bytes", "headers", "in_head", "too_large", "url",
     )  # fmt: skip
 
     def __init__(self, protocol: GuardedProtocol, *, max_headers: int, max_header_bytes: int) -> None:
@@ -40,7 +47,8 @@ class RequestReader:
         self._max_headers = max_headers
         self._max_header_bytes = max_header_bytes
         self.in_head = True
-        self.head_bytes = 0
+        self.began = False
+        self.head_bytes = self._wire_bytes = self._body_bytes = 0
         self.too_large = False
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -49,18 +57,28 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self.in_head = True
+        self.in_head = self.began = True
         self.url = b""
         self.headers = []
         self.expects_continue = False
         self.exchange = None
 
-    def add(self, size: int) -> None:
-        """Count bytes of a head.
+    def is_head_too_long(self, read_bytes: int) -> bool:
+        """Count what was read of a head that has not ended.
 
-        Raises:
-            ValueError: They are too many.
+        One that began in it is counted by its parts as they come: other requests may stand before it.
         """
+        if not self.began:
+            self.head_bytes += read_bytes
+        self.too_large = self.head_bytes > self._max_header_bytes
+        return self.too_large
+
+    def is_framing_too_long(self, read_bytes: int) -> bool:
+        """Count what was read of a body, and compare it with the body."""
+        self._wire_bytes += read_bytes
+        return self._wire_bytes > _MAX_FRAMING_BYTES + _MAX_FRAMING_FACTOR * self._body_bytes
+
+    def _add(self, size: int) -> None:
         self.head_bytes += size
         if self.head_bytes > self._max_header_bytes or len(self.headers) > self._max_headers:
             self.too_large = True
@@ -69,7 +87,7 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
         self.url += url
-        self.add(len(url))
+        self._add(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers come the same way, and are dropped."""
@@ -77,18 +95,19 @@ class RequestReader:
             return
         name = name.lower()
         self.headers.append((name, value))
-        self.add(len(name) + len(value))
+        self._add(len(name) + len(value))
         if name == b"expect" and value.lower() == b"100-continue":
             self.expects_continue = True
 
     def on_headers_complete(self) -> None:
         """End the head."""
         self.in_head = False
-        self.head_bytes = 0
+        self.head_bytes = self._wire_bytes = self._body_bytes = 0
         self._protocol.on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
+        self._body_bytes += len(body)
         exchange = self.exchange
         if exchange is None:
             self._protocol.on_body(body)

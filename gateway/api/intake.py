@@ -26,6 +26,9 @@ ONCE: Final = DEADLINE_HEADERS | {USER, IDEMPOTENCY_KEY, AUTHORIZATION, API_KEY,
 
 _WANTED: Final = ONCE | {_REQUEST_ID, TRACE_STATE}
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
+_NUL: Final = chr(ADDRESS_PREFIX[0])
+"""No name begins with it, so that none can be taken for an address."""
+
 _CONTAINERS: Final = (dict, list)
 _SHORT_BYTES: Final = 8192
 """Below this, walking the document is cheaper than counting brackets."""
@@ -113,7 +116,7 @@ def user_of(head: dict[bytes, bytes], document: dict[str, Any], client: tuple[st
     if named:
         return named
     user = document.get("user")
-    if isinstance(user, str) and user:
+    if isinstance(user, str) and user and user[0] != _NUL:
         return user.encode()
     return address_of(client)
 

@@ -132,6 +132,7 @@ def verify_token(token: Token, key: VerifyKey, issuer: JwtIssuer, now: float) ->
         or issuer.audience not in (audiences if isinstance(audiences, list) else [audiences])
         or not isinstance(user, str)
         or not 0 < len(user) <= _MAX_USER_CHARACTERS
+        or user[0] == "\0"  # so do ids of those who are known by address alone, whom no limit of users counts
     ):
         raise WrongCredentialError(Refusal.TOKEN_CLAIMS)
     return Claims(begins, expires + leeway, user, claims.get(issuer.tenant_claim), _text(claims))

@@ -20,9 +20,12 @@ _BATCH_BYTES: Final = 16_384
 _TAIL_READS: Final = 4
 """Reads at a stream's end that are not only text: why it ended, usage, the end's mark, and an end of the content."""
 
+_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+"""What ends an event: an empty line, whose end is LF, CRLF or CR as that of the line before it."""
+
 
 class EventFramer:
-    """Cuts a stream of bytes at ends of events (a blank line, with LF or CRLF).
+    """Cuts a stream of bytes at ends of events (a blank line, with LF, CRLF or CR).
 
     Args:
         max_event_bytes: Largest event held while its end has not come.
@@ -44,7 +47,9 @@ class EventFramer:
             return data
         joined = self._tail + data if self._tail else data
         start = max(0, len(self._tail) - 3)  # an end of event may lie across the seam
-        end = max(_end(joined, b"\n\n", start), _end(joined, b"\r\n\r\n", start))
+        end = _end(joined, b"\n\n", start)
+        if b"\r" in joined:
+            end = max(_end(joined, mark, start) for mark in _BLANK_LINES)
         self._tail = joined[end:]
         if len(self._tail) > self._max_event_bytes:
             self._tail = b""
@@ -132,7 +137,7 @@ class StreamMeter(ABC):
 
     def _parse(self, events: bytes, now: float) -> None:
         before = self.content_chunks
-        for line in events.split(b"\n"):
+        for line in events.splitlines():
             if line.startswith(b"data:"):
                 self._line(line[5:].strip())
         if self.content_chunks > before:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -209,6 +211,47 @@ def test_an_answer_cut_at_every_byte_of_its_wire_is_the_same_answer(gateway: Gat
         fake = {"pieces": [wire[:at], wire[at:]], "pause": 0.001}
         status, _, body = gateway.post({"stream": True, "fake": fake})
         assert (status, body) == (200, data.encode()), at
+
+
+def memory_kib(gateway: GatewayProcess) -> int:
+    assert gateway.process is not None
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
+
+
+def test_a_body_of_tiny_chunks_takes_about_its_size(gateway: GatewayProcess) -> None:
+    """Chunks of two bytes, to the limit of the body, on many connections at once: no multiple of what was sent."""
+    assert gateway.post({})[0] == 200
+    before = memory_kib(gateway)
+    tiny = b"2\r\n  \r\n" * 32_000
+    socks = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(16)]
+    for sock in socks:
+        sock.sendall(POST + CHUNKED + tiny)
+    for sock in socks:
+        sock.sendall(b"d\r\n" + BODY + b"\r\n0\r\n\r\n")
+    assert [sock.recv(12)[9:] for sock in socks] == [b"200"] * 16
+    for sock in socks:
+        sock.close()
+    assert memory_kib(gateway) - before < 16 * 1024  # 16 bodies of 64 kB; as objects of their own they took 45 MB
+
+
+@pytest.mark.parametrize("request_line", [POST, b"POST /nothing HTTP/1.1\r\nhost: x\r\n"], ids=["hot", "cold"])
+@pytest.mark.parametrize(
+    "begin",
+    [b"1;", b"d\r\n" + BODY + b"\r\n0\r\nx: ", b"d\r\n" + BODY + b'\r\n1;x="'],
+    ids=["extension", "trailer", "second-extension"],
+)
+def test_framing_without_an_end_is_cut_off(gateway: GatewayProcess, request_line: bytes, begin: bytes) -> None:
+    """A chunk extension or trailer that goes on for ever costs a bounded number of bytes, whatever else is allowed."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+        sock.sendall(request_line + CHUNKED + begin)
+        with contextlib.suppress(ConnectionError):
+            while sent < 64_000_000:
+                sock.sendall(b"a" * 65_536)
+                sent += 65_536
+    assert sent < 32_000_000  # what is on its way in the kernel's buffers included
+    assert gateway.post({})[0] == 200
 
 
 def test_random_bytes_never_hang_or_break_it(gateway: GatewayProcess) -> None:

@@ -59,6 +59,7 @@ def test_headers_that_nothing_looks_at_are_left_out() -> None:
         (None, {"user": "한"}, "한".encode()),
         (None, {"user": ""}, b"\0address:10.0.0.1"),
         (None, {"user": 5}, b"\0address:10.0.0.1"),
+        (None, {"user": "\0address:10.0.0.9"}, b"\0address:10.0.0.1"),
         (None, {}, b"\0address:10.0.0.1"),
     ],
 )

@@ -46,7 +46,7 @@ def relay(pieces: list[bytes], meter: StreamMeter) -> tuple[list[bytes], tuple[o
     return out, (meter.content_chunks, meter.finish_reason, meter.usage, meter.done, meter.failed)
 
 
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_split_in_two_passes_every_byte_in_whole_events(name: str, ends: str) -> None:
     """Wherever a stream is cut in two, only whole events pass, all bytes pass, and the same is learned."""

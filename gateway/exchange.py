@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError
+from gateway.pieces import gather, joined
 
 if TYPE_CHECKING:
     from gateway.http_protocol import GuardedProtocol
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EARLY_BYTES: Final = 65_536
 """Body held before anybody has asked for it; above this the client is not read from."""
-
-_MAX_PARTS: Final = 64
-"""Pieces of a body that are held as they came: a body of many small chunks would take many times its size."""
 
 
 class AnswerCopy:
@@ -139,14 +137,7 @@ class Exchange:
 
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body."""
-        parts = self._parts
-        if len(parts) < _MAX_PARTS:
-            parts.append(body)
-        else:
-            last = parts[-1]
-            if type(last) is not bytearray:
-                parts[-1] = last = bytearray(last)
-            last += body
+        gather(self._parts, body)
         self._size += len(body)
         if self._limit is None:
             if self._size > _EARLY_BYTES:
@@ -186,7 +177,7 @@ class Exchange:
         if max(self._size, announced) > self._limit:
             raise BodyTooLargeError(f"expected a body of at most {self._limit} bytes; got more: send less")
         parts, self._parts = self._parts, []
-        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        return joined(parts)
 
     def _announced(self) -> int:
         """Return the length that the head announces; llhttp has refused one that is no number."""

@@ -8,6 +8,7 @@ from typing import Final
 import httptools
 
 from gateway.errors import GatewayError, UpstreamProtocolError
+from gateway.pieces import gather
 
 PAUSE_BYTES: Final = 262_144
 """Unread bytes of a stream above which the engine is not read from: one read of uvloop is at most this long."""
@@ -57,7 +58,7 @@ class AnswerParser:
         self.framed = False
         self.complete = False
         self.reusable = False
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._buffered = 0
         self._error: GatewayError | None = None
         self._got_body = False
@@ -97,7 +98,7 @@ class AnswerParser:
             return
         self._silent_bytes = 0
         self._got_body = True
-        self._chunks.append(body)
+        gather(self._chunks, body)
         self._buffered += len(body)
         if self._buffered <= PAUSE_BYTES:
             return

@@ -21,6 +21,7 @@ from gateway.errors import (
     UpstreamResetError,
     UpstreamTimeoutError,
 )
+from gateway.pieces import joined
 from gateway.upstream.answer import AnswerParser
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Connection(AnswerParser):
         if not self._chunks:
             await self._readable()
         if self._chunks:
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            data = joined(self._chunks)
             self._chunks = []
             self._buffered = 0
             if self._paused:

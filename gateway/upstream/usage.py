@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_MAX_COUNT: Final = 16_777_216
+"""More than any model's window holds: a count beyond it is a fault of the engine's, and would use a budget up."""
 
 
 class Usage(NamedTuple):
@@ -18,4 +21,4 @@ class Usage(NamedTuple):
 
 def count_of(value: object) -> int | None:
     """Return a count of tokens, or None for what is none."""
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None

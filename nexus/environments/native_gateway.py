@@ -46,6 +46,7 @@ MODULES: Final = (
     "gateway/limits/stock.py",
     "gateway/limits/verdict.py",
     "gateway/limits/wire.py",
+    "gateway/pieces.py",
     "gateway/request_reader.py",
     "gateway/resilience/blame.py",
     "gateway/resilience/breaker.py",

@@ -53,6 +53,7 @@ def test_most_output_tokens(wire: WireFormat, document: dict[str, Any], expected
         (CHAT, {"usage": {"prompt_tokens": 3, "completion_tokens": 2}, "choices": [{"finish_reason": "length"}]},
          Usage(3, None, 2), "length"),
         (CHAT, {"usage": {"prompt_tokens": -3, "completion_tokens": "2"}, "choices": [7]}, Usage(), None),
+        (CHAT, {"usage": {"prompt_tokens": 3, "completion_tokens": 2**63 - 1}}, Usage(3, None, None), None),
         (CHAT, {"choices": {}}, None, None),
         (EMBEDDINGS, {"usage": {"prompt_tokens": 4, "total_tokens": 4}}, Usage(4, None, None), None),
         (RESPONSES, {"status": "completed", "usage": {"input_tokens": 5, "output_tokens": 6}, "output": []},

@@ -53,7 +53,7 @@ def test_a_misspelt_example_would_be_found(tmp_path: Path) -> None:
 def test_other_documents_can_be_used() -> None:
     """The adapter takes the providers, and the collector's document is YAML."""
     providers = parse_document(EXAMPLES["External providers"].others["Providers"], ProviderDocument, source="guide")
-    assert [provider.name for provider in providers.spec.providers] == ["anthropic", "openai"]
+    assert [provider.name for provider in providers.spec.providers] == ["anthropic", "openai", "bedrock"]
     assert yaml.safe_load(EXAMPLES["Tracing"].others["Collector"])["receivers"].keys() == {"otlpjsonfile"}
 
 

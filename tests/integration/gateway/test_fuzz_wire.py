@@ -136,6 +136,14 @@ def test_hot_and_cold_requests_in_one_pipeline_stay_in_order(gateway: GatewayPro
         assert statuses(answer) == [*(kinds[name][1] for name in chosen), 200], chosen
 
 
+def test_a_long_pipeline_is_answered_whole(gateway: GatewayProcess) -> None:
+    """Far more at once than a head may have: each request is counted by itself, wherever packets are cut."""
+    count = 600
+    last = POST + b"connection: close\r\ncontent-length: 13\r\n\r\n" + BODY
+    answer = gateway.raw((POST + b"content-length: 13\r\n\r\n" + BODY) * count + last, wait=30)
+    assert statuses(answer) == [200] * (count + 1)
+
+
 @pytest.mark.parametrize(
     "value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\r\n\r\nGET / HTTP/1.1", "a\0b", "\x7f", "é" * 30]
 )

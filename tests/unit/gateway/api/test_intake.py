@@ -78,18 +78,20 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"1", b"null", b'"x"', b'{"a":NaN}', b"\xff\xfe", b'{"a":"\xed\xa0\x80"}', nested(5),
-     b'{"a":[[[[1]]]]}', b"[" * 100_000, b'{"a":1}x', nested(2000)],
+     b'{"a":[[[[1]]]]}', b"[" * 100_000, b'{"a":1}x', nested(2000), b'{"a":[' + b"[]," * 66_000 + b"[]]}",
+     b'{"a":[' + b'{"b":{}},' * 33_000 + b"{}]}"],
 )  # fmt: skip
-def test_what_is_no_object_of_bounded_depth_is_refused(body: bytes) -> None:
-    """A body that is no JSON object, no valid text or too deeply nested is the client's error."""
+def test_what_is_no_object_of_bounded_shape_is_refused(body: bytes) -> None:
+    """A body that is no JSON object, no valid text, too deep or made of too many pieces is the client's error."""
     with pytest.raises(InvalidRequestError):
         intake.parse_document(body, LIMITS)
 
 
 @pytest.mark.parametrize(
     "body",
-    [nested(4), b'{"a":[[[1]]]}', b'{"a":"' + b"[" * 500 + b'"}', json.dumps({"m": [{"x": {}}] * 20}).encode()],
-)
+    [nested(4), b'{"a":[[[1]]]}', b'{"a":"' + b"[" * 500 + b'"}', json.dumps({"m": [{"x": {}}] * 20}).encode(),
+     b'{"a":"' + b"[" * 200_000 + b'"}', b'{"a":[' + b"[]," * 65_000 + b"[]]}"],
+)  # fmt: skip
 def test_depth_counts_nesting_not_brackets(body: bytes) -> None:
     """Brackets inside strings, and many shallow objects side by side, do not count as depth."""
     assert intake.parse_document(body, LIMITS)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from gateway.redis_server import HELLO, NotPrimaryError, RedisClusterError, check_server
 
 KEY_PREFIX = "{nexus}:"
-"""All keys share one hash slot, so that a script may touch several of them on a cluster, too."""
+"""All keys share one hash slot. A cluster is refused all the same: nobody here follows its redirections."""
 
 
 class RedisUnavailableError(Exception):

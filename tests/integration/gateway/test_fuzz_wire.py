@@ -138,7 +138,7 @@ def test_hot_and_cold_requests_in_one_pipeline_stay_in_order(gateway: GatewayPro
 
 def test_a_long_pipeline_is_answered_whole(gateway: GatewayProcess) -> None:
     """Far more at once than a head may have: each request is counted by itself, wherever packets are cut."""
-    count = 600
+    count = 6_000
     last = POST + b"connection: close\r\ncontent-length: 13\r\n\r\n" + BODY
     answer = gateway.raw((POST + b"content-length: 13\r\n\r\n" + BODY) * count + last, wait=30)
     assert statuses(answer) == [200] * (count + 1)

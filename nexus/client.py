@@ -26,10 +26,6 @@ from serving.settings import NexusSettings
 _RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 
 
-class NotPromotedError(Exception):
-    """No version of a model was ever promoted here."""
-
-
 def _quiet(_: object) -> None:
     """Report nothing."""
 
@@ -46,24 +42,13 @@ class NexusClient:
         self.gitops = GitOps(self.settings.gitops, self.settings.home / "gitops.git")
 
     def up(self, say: Callable[[str], None] = _quiet) -> NodeStatus:
-        """Start what does not run yet (engine parent, reconciler, gateway) and return the node's status."""
-        self._seed()
-        return node.up(self.settings, say)
-
-    def serve(self, model: str, say: Callable[[str], None] = _quiet) -> NodeStatus:
-        """Start what does not run and wait until a model's stable version answers.
+        """Start what does not run yet, and return the node's status once every engine that git wants has answered.
 
         Raises:
-            NodeError: It did not within its engine's time limit.
-            NotPromotedError: No version of the model was ever promoted here.
+            NodeError: Something did not come up within its time limit; what did keeps running.
         """
-        self.up(say)
-        head = self.gitops.head()
-        version = release_state.read_version(self.gitops, model, self.settings.environment)
-        if version is None or head.commit is None:
-            raise NotPromotedError(f"expected a promoted version of {model!r}; there is none: release one first")
-        seconds = version.spec.engine.ready_timeout_seconds
-        return node.wait_synced(self.settings, head.commit, [version.spec.service], seconds, say)
+        self._start(say)
+        return node.wait_served(self.settings, say)
 
     def down(self, say: Callable[[str], None] = _quiet) -> int:
         """Stop every process of this installation and return how many there were; nothing of the state is lost."""
@@ -98,7 +83,7 @@ class NexusClient:
                 release,
                 self.settings,
                 on_event=on_event,
-                start_node=self.up,
+                start_node=self._start,
                 keep_node=lambda: node.keep(self.settings),
             )
 
@@ -113,7 +98,7 @@ class NexusClient:
         record = ReleaseRecord(self.settings.release_dir(release.release_id))
         with model_lock(self.settings, release):
             end_leftovers(self.settings, release.release_id)
-            self.up()
+            self._start()
             return abandon(release, reason="abandoned by an operator", settings=self.settings, record=record)
 
     def report(self, release_id: str | None = None) -> Path:
@@ -170,6 +155,11 @@ class NexusClient:
         newest = self._attempt(spec)
         started = release_state.read_release(self.gitops, newest.release_id, self.settings.environment).transitions
         return newest if started else first
+
+    def _start(self, say: Callable[[str], None] = _quiet) -> NodeStatus:
+        """Have engine parent, reconciler, Redis and gateway running; whoever needs an engine waits for it."""
+        self._seed()
+        return node.up(self.settings, say)
 
     def _seed(self) -> None:
         self.gitops.ensure()

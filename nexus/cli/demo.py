@@ -13,6 +13,7 @@ from rich.table import Table
 
 from nexus.cli.output import EXIT_FAILURE, JsonOption, err, out, print_json
 from nexus.cli.release import run_with_view, show_outcome
+from nexus.cli.waiting_view import waiting_view
 from nexus.client import NexusClient
 from nexus.outcome import ReleaseOutcome, ReleaseResult
 
@@ -52,7 +53,8 @@ def demo(json: JsonOption = False) -> None:
             break
     right = [outcome.result for outcome in outcomes] == [act.expected for act in ACTS]
     if right:
-        client.serve(MODEL, lambda message: err.print(message, markup=False))
+        with waiting_view(err) as say:
+            client.up(say)
     seconds = round(time.monotonic() - started, 1)
     if json:
         print_json(

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nexus.cli.output import EXIT_FAILURE, JsonOption, err, out, print_home, print_json
+from nexus.cli.waiting_view import waiting_view
 from nexus.client import NexusClient
 from serving.contracts.node_status import NodeStatus, Phase
 from serving.settings import NexusSettings
@@ -17,9 +18,13 @@ _STYLES = {Phase.READY: "green", Phase.FAILED: "red"}
 
 
 def up(json: JsonOption = False) -> None:
-    """Start the local node: warm engine parent, reconciler, Redis and gateway. Does nothing where they run."""
+    """Start the local node, and wait until the gateway and every engine that git wants answer.
+
+    Does nothing to what runs. Exit code 1 when something does not come up in time; the rest keeps running.
+    """
     client = NexusClient()
-    status = client.up(lambda message: err.print(message, markup=False))
+    with waiting_view(err) as say:
+        status = client.up(say)
     _show(status, client.settings, json=json)
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from nexus.admin import AdminError
 from nexus.chat import ChatError
-from nexus.client import NotPromotedError
 from nexus.environments.install import InstallError
 from nexus.release_run import ReleaseBusyError
 from serving.contracts.load import DocumentError
@@ -52,7 +51,6 @@ FAILURES: Final[dict[type[Exception], Failure]] = {
     ChatError: Failure("gateway", EXIT_FAILURE),
     AdminError: Failure("gateway", EXIT_FAILURE),
     InstallError: Failure("install", EXIT_FAILURE),
-    NotPromotedError: Failure("not-found", EXIT_FAILURE),
     FileNotFoundError: Failure("not-found", EXIT_FAILURE),
     OSError: Failure("system", EXIT_FAILURE),
 }

@@ -34,6 +34,7 @@ class ServiceStatus(StrictModel):
         description="How its engine failed to answer, where the engine itself is the cause: it exited, or ran for its "
         "whole time limit. None otherwise: weights, disk, machine or node are.",
     )
+    wanted: bool = Field(default=True, description="Git wants it; otherwise it is on its way out.")
     not_applied: tuple[str, ...] = Field(
         default=(), description="What the document asks for that one machine cannot give."
     )

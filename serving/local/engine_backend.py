@@ -105,7 +105,7 @@ class ProcessBackend:
     def plan(self, service: ServedService) -> ServiceRecord:
         """See `Backend.plan`."""
         assert service.folder is not None, "prepare() has refused any other storage"
-        log_path = self._settings.log_dir / f"engine-{service.name}.log"
+        log_path = log_files.engine_log(self._settings.log_dir, service.name)
         taken = {record.port for record in self._records.all()}
         plan = plan_engine(
             self._settings,

@@ -45,6 +45,11 @@ def tail(path: Path, lines: int = 20) -> tuple[str, ...]:
     return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]
 
 
+def engine_log(folder: Path, service: str) -> Path:
+    """Return the log of a service's engine."""
+    return folder / f"engine-{service}.log"
+
+
 def with_tail(message: str, path: Path) -> str:
     """Add a log's last lines to a message."""
     last = tail(path)

@@ -120,6 +120,7 @@ class ManagedService:
             message=self.message,
             log_tail=self._log_tail,
             engine_failure=self._engine_failure,
+            wanted=desired is not None,
             not_applied=desired.not_applied if desired else (),
             started_at=record.started_at if record else None,
             ready_at=record.ready_at if record and self.phase is Phase.READY else None,

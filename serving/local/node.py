@@ -9,6 +9,7 @@ from serving.contracts.node_status import NodeStatus, Phase, ServiceStatus
 from serving.git_command import GitError
 from serving.gitops import GitOps
 from serving.local import log_files
+from serving.local.desired_state import read_desired
 from serving.local.errors import NodeError
 from serving.local.gateway_process import PORT_TAKEN
 from serving.local.node_files import NodeFiles
@@ -17,10 +18,11 @@ from serving.local.reconciler_client import ensure_reconciler, reconciler_log, r
 from serving.local.shutdown import shut_down
 from serving.settings import NexusSettings
 
-__all__ = ["NodeError", "down", "keep", "read_status", "up", "wait_synced"]
+__all__ = ["NodeError", "down", "keep", "read_status", "up", "wait_served", "wait_synced"]
 
 UP_TIMEOUT_SECONDS = 90.0  # reconciler and gateway import within 5 s on an idle machine
 _POLL_SECONDS = 0.1
+_SAY_SECONDS = 5.0
 _REDIS_SECONDS = 10.0  # Redis starts in milliseconds; a node without it serves all that needs no keys and no limits
 _REFUSED_SECONDS = 5.0  # how long the gateway's port may be taken before `up` gives up
 
@@ -98,10 +100,25 @@ def read_status(settings: NexusSettings) -> NodeStatus | None:
     return status if status is not None and reconciler_runs(settings) == status.reconciler_pid else None
 
 
+def wait_served(settings: NexusSettings, say: Callable[[str], None] = _quiet) -> NodeStatus:
+    """Wait until the gateway answers by the head of the repository, and every engine that it wants has answered.
+
+    Raises:
+        NodeError: An engine failed, or the time is over: that of all engines together, for a small machine starts one
+            after the other. With reasons and last log lines; the node goes on trying.
+    """
+    head = _repository(settings).head()
+    if head.commit is None:
+        raise NodeError(f"expected a commit in {settings.gitops}; it is empty: run `nexus up`")
+    services = read_desired(head, settings.environment).services.values()
+    seconds = UP_TIMEOUT_SECONDS + sum(service.engine.ready_timeout_seconds for service in services)
+    return wait_synced(settings, head.commit, None, seconds, say)
+
+
 def wait_synced(
     settings: NexusSettings,
     commit: str,
-    services: Sequence[str],
+    services: Sequence[str] | None,
     timeout_seconds: float,
     say: Callable[[str], None] = _quiet,
 ) -> NodeStatus:
@@ -112,22 +129,26 @@ def wait_synced(
     Args:
         settings: Settings of this home.
         commit: Commit that must be applied, itself or by a later one.
-        services: InferenceServices that must be Ready.
+        services: InferenceServices that must be Ready; None for all that the applied commit wants.
         timeout_seconds: Limit on the wait.
-        say: Told whenever a service's state changes.
+        say: Told whenever a service's state changes, and every few seconds what is still waited for.
 
     Raises:
         NodeError: A service failed, or the time is over; with reasons and last log lines.
     """
-    deadline = time.monotonic() + timeout_seconds
+    begin = said = time.monotonic()
     wait = _Wait(settings, commit, services, say)
     while True:
         ensure_reconciler(settings)
         status = read_status(settings)
         if status is not None and wait.over(status):
             return status
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - begin > timeout_seconds:
             raise NodeError(wait.describe(status, timeout_seconds))
+        if now - said >= _SAY_SECONDS:
+            said = now
+            say(f"waiting for {wait.missing(status)}, {now - begin:.0f} of at most {timeout_seconds:.0f} s")
         time.sleep(_POLL_SECONDS)
 
 
@@ -135,34 +156,30 @@ class _Wait:
     """What is being waited for, and what has been said about it."""
 
     def __init__(
-        self, settings: NexusSettings, commit: str, services: Sequence[str], say: Callable[[str], None]
+        self, settings: NexusSettings, commit: str, services: Sequence[str] | None, say: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._repository = _repository(settings)
         self._files = NodeFiles(settings.run_dir)
         self._commit = commit
-        self._services = list(services)
+        self._services = services
         self._say = say
         self._said: dict[str, str] = {}
         self._applied: set[str] = set()
         status = read_status(settings)
-        self._files.ask_retry(
-            service.name
-            for service in (status.services if status else ())
-            if service.name in self._services and service.phase is Phase.FAILED
-        )
+        self._files.ask_retry(service.name for service in self._awaited(status) if service.phase is Phase.FAILED)
 
     def over(self, status: NodeStatus) -> bool:
         """Return whether all has come; raises NodeError when a service has failed."""
-        found = {service.name: service for service in status.services if service.name in self._services}
+        found = {service.name: service for service in self._awaited(status)}
         for service in found.values():
             self._tell(service)
         if not self._is_applied(status.commit):
             return False
         failed = [service for service in found.values() if service.phase is Phase.FAILED]
-        if failed and not self._files.retry_waits(self._services):
-            raise NodeError("\n".join(_failure(service) for service in failed))
-        ready = all(name in found and found[name].phase is Phase.READY for name in self._services)
+        if failed and not self._files.retry_waits(found):
+            raise NodeError("\n".join(self._failure(service) for service in failed))
+        ready = found.keys() >= set(self._services or ()) and all(s.phase is Phase.READY for s in found.values())
         unheard = any(
             name in problem for problem in status.problems if problem.startswith("gateway: ") for name in found
         )
@@ -170,16 +187,32 @@ class _Wait:
 
     def describe(self, status: NodeStatus | None, seconds: float) -> str:
         """Say what was missing when the time was over."""
-        head = (
-            f"expected commit {self._commit[:12]} applied and {self._services or 'no service'} Ready in {seconds:g} s"
-        )
+        names = self._names(status)
+        head = f"expected commit {self._commit[:12]} applied and {names or 'no service'} Ready in {seconds:g} s"
         if status is None:
             return log_files.with_tail(f"{head}; no reconciler runs", reconciler_log(self._settings))
         lines = [f"{head}; applied {(status.commit or 'nothing')[:12]}, gateway {status.gateway_revision or 'silent'}"]
-        lines += [_failure(service) for service in status.services if service.phase is not Phase.READY]
-        missing = set(self._services) - {service.name for service in status.services}
-        lines += [f"{name}: no such InferenceService in the repository" for name in sorted(missing)]
+        lines += [self._failure(service) for service in status.services if service.phase is not Phase.READY]
+        absent = set(names) - {service.name for service in status.services}
+        lines += [f"{name}: no such InferenceService in the repository" for name in sorted(absent)]
         return "\n".join([*lines, *status.problems])
+
+    def missing(self, status: NodeStatus | None) -> str:
+        """Say what has not come yet, in a few words."""
+        if status is None:
+            return "the reconciler"
+        ready = {service.name for service in self._awaited(status) if service.phase is Phase.READY}
+        return ", ".join(name for name in self._names(status) if name not in ready) or "the gateway"
+
+    def _awaited(self, status: NodeStatus | None) -> list[ServiceStatus]:
+        """Give what is known of the services that must be Ready."""
+        services = status.services if status is not None else ()
+        return [s for s in services if (s.wanted if self._services is None else s.name in self._services)]
+
+    def _names(self, status: NodeStatus | None) -> list[str]:
+        if self._services is not None:
+            return list(self._services)
+        return [service.name for service in self._awaited(status)]
 
     def _is_applied(self, commit: str | None) -> bool:
         if commit is None or commit in self._applied or commit == self._commit:
@@ -197,10 +230,12 @@ class _Wait:
             self._said[service.name] = text
             self._say(text)
 
-
-def _failure(service: ServiceStatus) -> str:
-    lines = [f"{service.name}: {service.phase}: {service.message}"]
-    return "\n".join([*lines, *(f"    {line}" for line in service.log_tail)])
+    def _failure(self, service: ServiceStatus) -> str:
+        """Say what a service is about, with its engine's last words: those it failed with, or so far."""
+        words = service.log_tail
+        if service.phase is Phase.STARTING:
+            words = log_files.tail(log_files.engine_log(self._settings.log_dir, service.name))
+        return "\n".join([f"{service.name}: {service.phase}: {service.message}", *(f"    {line}" for line in words)])
 
 
 def _repository(settings: NexusSettings) -> GitOps:

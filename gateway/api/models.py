@@ -1,4 +1,4 @@
-"""GET /v1/models: the models that the caller may use and that have a route."""
+"""GET /v1/models: the models that the caller may use, aliases of the routing rules included."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ async def _names(request: Request) -> set[str]:
     principal: Principal = await gateway.authenticator.identify_slowly(
         snapshot.policy, *credential_headers(request.scope["headers"])
     )
-    names = set(snapshot.routes)
-    return names if principal.models is None else names & principal.models
+    return snapshot.router.names(principal)
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from gateway.auth.principal import Principal
 from gateway.errors import ForbiddenError, ModelNotFoundError
 from gateway.routing.request import STICKY_HEADERS, RouteRequest
 from gateway.routing.snapshot import ModelRoute
@@ -80,6 +81,13 @@ class Matcher:
             and (self._structured is None or request.wants_structure is self._structured)
         )
 
+    def lets(self, principal: Principal) -> bool:
+        """Tell whether some request of a caller could match."""
+        claims = principal.claims
+        return (self._tenants is None or principal.tenant in self._tenants) and all(
+            claims.get(claim) == text for claim, text in self._claims
+        )
+
 
 class _Arm:
     """One target of a rule, in the form that `pick` splits over."""
@@ -112,6 +120,10 @@ class _Rule:
             return routes.get(self.arms[0].resolve(request.model))
         arms = [arm for arm in self.arms if arm.resolve(request.model) in routes]
         return routes[pick(request.sticky_id(self.sticky_by), arms).resolve(request.model)] if arms else None
+
+    def answers(self, model: str, routes: Mapping[str, ModelRoute]) -> set[str]:
+        """Return the models with a route that may answer for one."""
+        return {arm.resolve(model) for arm in self.arms} & routes.keys()
 
 
 class RuleBook:
@@ -159,6 +171,19 @@ class Router:
         self._routes = routes
         self.headers = book.headers
         self.unapplied = book.unapplied
+
+    def names(self, principal: Principal) -> set[str]:
+        """Return the models that a caller may ask for: those with a route, and aliases that answer for one.
+
+        What rules ask of a request itself (headers, tools, size) is the caller's to choose, and not looked at.
+        """
+        routes, models = self._routes, principal.models
+        names = set(routes) if models is None else set(routes) & models
+        for alias, rules in self._of_model.items():
+            found = (rule.answers(alias, routes) for rule in rules if rule.matches.lets(principal))
+            if any(answers and (models is None or alias in models or answers <= models) for answers in found):
+                names.add(alias)
+        return names
 
     def decide(self, request: RouteRequest) -> Decision:
         """Return where a request goes.

@@ -56,7 +56,8 @@ class RuleTarget(StrictModel):
 class RoutingRule(StrictModel):
     """An alias (match on the model), a switch (match on anything), or an experiment (several targets).
 
-    A rule none of whose targets has a route is passed over, and `nexus policy check` and `/health/ready` say so.
+    A rule none of whose targets has a route is passed over, and `nexus policy check` and `/health/ready` say so, unless
+    a target has `{model}` in it: that is for whichever models have such a route.
     """
 
     name: Name
@@ -82,26 +83,12 @@ def rule_problems(rules: Sequence[RoutingRule], models: Collection[str]) -> tupl
         rules: All rules, in order.
         models: Models that have a route.
     """
-    known: dict[str, bool] = {}
     problems: list[str] = []
     for rule in rules:
-        for target in rule.to:
-            if target.model not in known:
-                known[target.model] = _has_route(target.model, models)
-        absent = [target.model for target in rule.to if not known[target.model]]
+        named = [target.model for target in rule.to if MODEL_PLACEHOLDER not in target.model]
+        absent = [model for model in named if model not in models]
         if len(absent) == len(rule.to):
             problems.append(f"rule {rule.name} is passed over: no route for {', '.join(absent)}")
         elif absent:
             problems.append(f"rule {rule.name} leaves out {', '.join(absent)}: no route; its users go to the others")
     return tuple(problems)
-
-
-def _has_route(target: str, models: Collection[str]) -> bool:
-    """Tell whether a target has a route, or with `{model}` in it, whether any model could make it have one."""
-    before, placeholder, behind = target.partition(MODEL_PLACEHOLDER)
-    if not placeholder:
-        return target in models
-    if not before and not behind:
-        return True
-    least = len(before) + len(behind) + 1
-    return any(len(name) >= least and name.startswith(before) and name.endswith(behind) for name in models)

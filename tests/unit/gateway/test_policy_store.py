@@ -197,8 +197,8 @@ async def test_looking_without_a_change_costs_no_reload(tmp_path: Path) -> None:
 async def test_a_rule_that_waits_for_a_route_is_named_and_is_no_fault(tmp_path: Path) -> None:
     """A rule without a route stands under `unapplied`, and `reasons` stay empty."""
     site = Site(tmp_path)
-    rule = "{name: twin, match: {}, to: [{model: '{model}-sglang'}]}"
+    rule = "{name: twin, match: {}, to: [{model: m-sglang}]}"
     site.commit("two", policy=POLICY.replace("spec: {}", f"spec: {{routing: [{rule}]}}"))
     await site.store.refresh()
     readiness = site.store.readiness
-    assert (readiness.ready, readiness.unapplied) == (True, ("rule twin is passed over: no route for {model}-sglang",))
+    assert (readiness.ready, readiness.unapplied) == (True, ("rule twin is passed over: no route for m-sglang",))

@@ -75,24 +75,68 @@ def test_the_first_rule_that_matches_and_has_a_route_decides() -> None:
 
 
 def test_rules_that_cannot_take_effect_are_named() -> None:
-    """A rule without any route, and a target without one, each give a sentence; others give none."""
+    """A rule without any route, and a target without one, each give a sentence; others, `{model}` too, give none."""
     rules = [
         SGLANG,
+        rule("alias", {"models": ["x"]}, ("absent", 100)),
         rule("ab", {}, ("m", 50), ("gone", 50)),
         rule("ok", {}, ("m", 100)),
         rule("id", {}, ("{model}", 100)),
     ]
     assert router(rules, "m").unapplied == (
-        "rule complex is passed over: no route for {model}-sglang",
+        "rule alias is passed over: no route for absent",
         "rule ab leaves out gone: no route; its users go to the others",
     )
-    assert router(rules, "m", "m-sglang", "gone").unapplied == ()
+    assert router(rules, "m", "absent", "gone").unapplied == ()
 
 
 def test_an_alias_answers_for_a_name_without_a_route() -> None:
     """A name that only a rule knows is served by the rule's model."""
     decision = router([rule("alias", {"models": ["default"]}, ("m", 100))], "m").decide(asked("default"))
     assert (decision.route.model, decision.rule) == ("m", "alias")
+
+
+ALIASES = [
+    rule("open", {"models": ["default"]}, ("n", 100)),
+    rule("split", {"models": ["either"]}, ("m", 50), ("n", 50)),
+    rule("passed-over", {"models": ["gone"]}, ("absent", 100)),
+    rule("of-t", {"models": ["house"], "tenants": ["t"]}, ("n", 100)),
+    rule("of-gold", {"models": ["gold"], "claims": {"plan": "gold"}}, ("n", 100)),
+    rule("by-header", {"models": ["beta"], "headers": {"x-beta": "1"}}, ("n", 100)),
+    rule("twin", {"models": ["m"], "tools": True}, ("{model}-sglang", 100)),
+]
+
+
+@pytest.mark.parametrize(
+    ("principal", "names"),
+    [
+        (ANONYMOUS, "beta default either m n"),
+        (Principal("t"), "beta default either house m n"),
+        (Principal("u", claims={"plan": "gold"}), "beta default either gold m n"),
+        (Principal("t", models=frozenset({"m"})), "m"),
+        (Principal("t", models=frozenset({"n"})), "beta default house n"),
+        (Principal("t", models=frozenset({"beta"})), "beta"),
+        (Principal("t", models=frozenset({"gone"})), ""),
+    ],
+)
+def test_the_names_that_a_caller_may_use(principal: Principal, names: str) -> None:
+    """Models and aliases that answer; none of another tenant's or plan's, none without a route, none not allowed.
+
+    What is listed is answered whoever the user is, and what is not is refused at least to some.
+    """
+    chosen = router(ALIASES, "m", "n")
+    assert sorted(chosen.names(principal)) == names.split()
+    for model in ("default", "either", "gone", "house", "gold", "beta", "m", "n", "absent"):
+        answered = [_answers(chosen, model, principal, f"user-{number}") for number in range(20)]
+        assert all(answered) if model in names.split() else not all(answered), model
+
+
+def _answers(chosen: Router, model: str, principal: Principal, user: str) -> bool:
+    try:
+        chosen.decide(asked(model, user, principal, headers={"x-beta": "1"}, document={"tools": [{}]}))
+    except (ForbiddenError, ModelNotFoundError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ spec:
   endpoints:
     - {service: m-1, side: stable, weight_percent: 100}
 """
+SHIPPED = Path(__file__).resolve().parents[4] / "manifests/apps/gateway/envs/local/policy.yaml"
 CLEAN = "kind: GatewayPolicy\nmetadata: {name: gateway}\nspec: {}\n"
 
 
@@ -62,6 +63,16 @@ def test_a_clean_policy_can_be_used(tmp_path: Path) -> None:
     code, out, err = check(folder(tmp_path, CLEAN, ROUTE.replace("  fallbacks: [nowhere]\n", "")))
     assert (code, err) == (0, "")
     assert "can be used" in out
+
+
+@pytest.mark.parametrize("with_route", [False, True])
+def test_the_shipped_policy_raises_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_route: bool) -> None:
+    """Neither as it is shipped nor beside a route is there anything to say about the policy that a home starts with."""
+    monkeypatch.setenv("NEXUS_PROFILE", "local")
+    route = ROUTE.replace("  fallbacks: [nowhere]\n", "") if with_route else None
+    code, out, err = check(folder(tmp_path, SHIPPED.read_text(), route))
+    assert (code, err) == (0, "")
+    assert out.strip().endswith("can be used")
 
 
 def test_every_doubt_is_named_with_file_line_and_path(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from nexus.direct_http import bearer, open_direct
 from serving.contracts.admin_api import (
     IssuedKey,
     IssueKey,
@@ -30,12 +31,15 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class AdminError(Exception):
-    """The admin API could not be reached, or refused; the message holds no credential."""
+    """The admin API could not be reached, or failed; the message holds no credential."""
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """Follow nothing: the token is for one address."""
+class AdminOrderError(AdminError):
+    """It refused what was asked for: an unknown tenant or key, or a value out of bounds."""
+
+
+class AdminTokenError(AdminError):
+    """It refused the token."""
 
 
 class AdminClient:
@@ -49,7 +53,7 @@ class AdminClient:
     def __init__(self, url: str, token: SecretStr) -> None:
         self._url = url.rstrip("/")
         self._token = token
-        self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+        self._opener = open_direct()
 
     def __repr__(self) -> str:
         return f"AdminClient({self._url!r})"
@@ -88,13 +92,13 @@ class AdminClient:
 
     def _call(self, method: str, path: str, answer: type[ModelT], body: BaseModel | None = None) -> ModelT:
         data = None if method == "GET" else (b"" if body is None else body.model_dump_json().encode())
-        headers = {"content-type": "application/json", "authorization": f"Bearer {self._token.get_secret_value()}"}
+        headers = {"content-type": "application/json", **bearer(self._token, "admin token")}
         try:
             request = urllib.request.Request(f"{self._url}/admin/v1{path}", data, headers, method=method)  # noqa: S310
             with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
                 return answer.model_validate_json(response.read(_MAX_ANSWER_BYTES))
         except urllib.error.HTTPError as exc:
-            raise AdminError(self._refusal(exc)) from exc
+            raise self._refusal(exc) from exc
         except ValidationError as exc:
             raise AdminError(f"expected the admin API at {self._url}; something else answers there") from exc
         except (OSError, ValueError) as exc:
@@ -102,13 +106,16 @@ class AdminClient:
                 f"expected the gateway's admin API at {self._url}; got {exc}: start the gateway, or name it with --url"
             ) from exc
 
-    def _refusal(self, answer: urllib.error.HTTPError) -> str:
+    def _refusal(self, answer: urllib.error.HTTPError) -> AdminError:
         try:
             reason = str(json.loads(answer.read(_MAX_ANSWER_BYTES))["error"]["message"])
         except (ValueError, KeyError, TypeError):
-            return f"expected the admin API at {self._url}; something else answered {answer.code} there"
-        hint = "; see NEXUS_GATEWAY_ADMIN_TOKEN_FILE" if answer.code == 401 else ""
-        return f"the gateway answered {answer.code}: {reason}{hint}"
+            return AdminError(f"expected the admin API at {self._url}; something else answered {answer.code} there")
+        if answer.code in {400, 404, 422}:
+            return AdminOrderError(reason)
+        if answer.code in {401, 403}:
+            return AdminTokenError(f"{reason}: see NEXUS_GATEWAY_ADMIN_TOKEN_FILE")
+        return AdminError(f"the gateway answered {answer.code}: {reason}")
 
 
 def open_admin(settings: NexusSettings, url: str | None = None) -> AdminClient:
@@ -125,6 +132,6 @@ def open_admin(settings: NexusSettings, url: str | None = None) -> AdminClient:
         except (OSError, UnicodeDecodeError) as exc:
             raise AdminError(
                 f"expected the admin token in {path}; got {getattr(exc, 'strerror', None) or 'no text'}: "
-                "set NEXUS_GATEWAY_ADMIN_TOKEN or NEXUS_GATEWAY_ADMIN_TOKEN_FILE"
+                "`nexus up` makes it; NEXUS_GATEWAY_ADMIN_TOKEN or NEXUS_GATEWAY_ADMIN_TOKEN_FILE name another"
             ) from exc
     return AdminClient(url or f"http://127.0.0.1:{settings.gateway_admin_port}", token)

@@ -26,6 +26,10 @@ from serving.settings import NexusSettings
 _RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 
 
+class UnknownReleaseError(Exception):
+    """No release of that id has a record here."""
+
+
 def _quiet(_: object) -> None:
     """Report nothing."""
 
@@ -108,17 +112,18 @@ class NexusClient:
             release_id: Which release; the newest by default.
 
         Raises:
-            FileNotFoundError: No release of that id has a record here, or none has at all.
+            UnknownReleaseError: No release of that id has a record here.
+            FileNotFoundError: None has at all.
         """
         if release_id is not None and not _RELEASE_ID.fullmatch(release_id):
-            raise FileNotFoundError(f"expected a release id such as my-model-0123456789ab; got {release_id!r}")
+            raise UnknownReleaseError(f"expected a release id such as my-model-0123456789ab; got {release_id!r}")
         folder = self.settings.release_dir(release_id) if release_id else _newest(self.settings.home / "releases")
         if folder is None:
             raise FileNotFoundError(
                 f"expected a release in {self.settings.home}; none has been run there: `nexus release SPEC` runs one"
             )
         if not folder.is_dir():
-            raise FileNotFoundError(f"expected a record of release {release_id!r} in {folder.parent}; there is none")
+            raise UnknownReleaseError(f"expected a record of release {release_id!r} in {folder.parent}; there is none")
         output = folder / "report.html"
         write_report(ReleaseRecord(folder), output)
         return output
@@ -138,7 +143,7 @@ class NexusClient:
 
     def chat(self, model: str, messages: Sequence[dict[str, str]], *, user: str) -> Iterator[str]:
         """Stream an answer through the gateway, piece by piece."""
-        return stream_chat(self.settings.gateway, model, messages, user=user)
+        return stream_chat(self.settings.gateway, model, messages, user=user, key=self.settings.api_key)
 
     def _attempt(self, spec: Path) -> ResolvedRelease:
         """Resolve the first attempt of a spec that has not ended."""

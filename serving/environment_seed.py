@@ -10,6 +10,7 @@ from serving.contracts.gateway_policy import GatewayPolicy
 from serving.contracts.load import parse_document
 from serving.gitops import GitOps, Snapshot
 from serving.release_history import ENVIRONMENT_TRAILER, STEP_TRAILER
+from serving.settings import SettingsError
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,12 +28,12 @@ def seed_environment(gitops: GitOps, environment: str, policy_text: str | None =
 
     Raises:
         DocumentError: The policy is wrong.
-        FileNotFoundError: This installation ships none for the environment.
+        SettingsError: This installation ships none for the environment.
     """
     path = layout.policy_path(environment)
     if gitops.head().read(path) is not None:
         return None
-    text = (_REPOSITORY / path).read_text() if policy_text is None else policy_text
+    text = _shipped(path, environment) if policy_text is None else policy_text
     parse_document(text, GatewayPolicy, source=path)
 
     def change(head: Snapshot) -> Mapping[str, str | None] | None:
@@ -40,3 +41,13 @@ def seed_environment(gitops: GitOps, environment: str, policy_text: str | None =
 
     trailers = {ENVIRONMENT_TRAILER: environment, STEP_TRAILER: "seeded"}
     return gitops.commit(change, f"Seed environment {environment}", trailers)
+
+
+def _shipped(path: str, environment: str) -> str:
+    try:
+        return (_REPOSITORY / path).read_text()
+    except FileNotFoundError as exc:
+        raise SettingsError(
+            f"NEXUS_ENVIRONMENT: expected an environment with a gateway policy, in git or shipped; got "
+            f"{environment!r}: correct or unset it, or commit {path}"
+        ) from exc

@@ -56,6 +56,9 @@ class NexusSettings(BaseSettings):
         description="Who follows the GitOps repository: `local`, this machine's reconciler, or `cluster`, Argo CD.",
     )
     environment: Name = Field(default="local", description="Folder under `envs/` in the GitOps repository.")
+    api_key: SecretStr | None = Field(
+        default=None, description="API key or token that `nexus chat` presents to the gateway; handed on to no process."
+    )
     gateway_port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway on the loopback address.")
     gateway_admin_port: int = Field(
         default=8081, ge=1, le=65535, description="Port of the gateway's admin API on the loopback address."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import ValidationError
@@ -17,7 +18,18 @@ from serving.settings import NexusSettings
 
 keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke, restore and purge API keys.", no_args_is_help=True)
 
-UrlOption = Annotated[str | None, typer.Option("--url", help="Admin API; by default this machine's gateway.")]
+
+def _address(url: str | None) -> str | None:
+    """Refuse what is no address before anything is sent there."""
+    parts = urlsplit(url or "http://x")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise typer.BadParameter(f"expected an address such as http://127.0.0.1:8081; got {url!r}")
+    return url
+
+
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Admin API; by default this machine's gateway.", callback=_address)
+]
 TenantArgument = Annotated[str, typer.Argument(help="Tenant that the gateway policy lists.")]
 NameArgument = Annotated[str, typer.Argument(help="What people call the key.")]
 ScopeOption = Annotated[list[KeyScope], typer.Option("--scope", help="What it may be used for; may be repeated.")]

@@ -10,8 +10,9 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-from nexus.admin import AdminError
-from nexus.chat import ChatError
+from nexus.admin import AdminError, AdminOrderError, AdminTokenError
+from nexus.chat import ChatError, CredentialError, UnknownModelError
+from nexus.client import UnknownReleaseError
 from nexus.environments.install import InstallError
 from nexus.release_run import ReleaseBusyError
 from serving.contracts.load import DocumentError
@@ -48,9 +49,14 @@ FAILURES: Final[dict[type[Exception], Failure]] = {
     ReleaseStateError: Failure("release-state", EXIT_FAILURE),
     NodeError: Failure("node", EXIT_FAILURE),
     GitError: Failure("git", EXIT_FAILURE),
+    UnknownModelError: Failure("model-not-found", EXIT_USAGE),
+    CredentialError: Failure("credential", EXIT_USAGE),
     ChatError: Failure("gateway", EXIT_FAILURE),
+    AdminOrderError: Failure("usage", EXIT_USAGE),
+    AdminTokenError: Failure("credential", EXIT_USAGE),
     AdminError: Failure("gateway", EXIT_FAILURE),
     InstallError: Failure("install", EXIT_FAILURE),
+    UnknownReleaseError: Failure("not-found", EXIT_USAGE),
     FileNotFoundError: Failure("not-found", EXIT_FAILURE),
     OSError: Failure("system", EXIT_FAILURE),
 }

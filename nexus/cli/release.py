@@ -34,6 +34,8 @@ def release(
     Exit codes: 0 promoted, 1 a step failed, 2 a document is wrong, 3 rejected or rolled back, 4 inconclusive,
     5 another release of this model is running.
     """
+    if again and abandon:
+        raise typer.BadParameter("expected --again or --abandon; got both")
     client = NexusClient()
     if abandon:
         conclusion = client.abandon(spec)

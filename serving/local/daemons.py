@@ -13,6 +13,8 @@ from serving.settings import NexusSettings
 # release that happened to start it, which goes when the release ends.
 _DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "TMPDIR")
 
+_OWN = frozenset({"api_key"})  # settings of the command alone, who asks: no process that serves others knows them
+
 _PASSED = "NEXUS_GATEWAY_"  # read by the gateway itself, such as its log level
 
 
@@ -23,7 +25,8 @@ def core_env(settings: NexusSettings, **extra: str) -> dict[str, str]:
         for name, value in os.environ.items()  # noqa: TID251 - handed on to a child, not read
         if name not in _DROPPED and (not name.startswith("NEXUS_") or name.startswith(_PASSED))
     }
-    own = {f"NEXUS_{name.upper()}": _text(value) for name, value in settings if value is not None}
+    kept = ((name, value) for name, value in settings if value is not None and name not in _OWN)
+    own = {f"NEXUS_{name.upper()}": _text(value) for name, value in kept}
     return {**inherited, **own, HOME_VARIABLE: str(settings.home), "PYTHONUNBUFFERED": "1", **extra}
 
 

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from nexus.chat import CredentialError, stream_chat
 from tests.fakes import anthropic_provider
 from tests.fakes.adapter_process import AdapterProcess
 from tests.fakes.anthropic_provider import AnthropicProvider
@@ -129,6 +131,10 @@ def test_api_keys(guide: Guide) -> None:
     assert code(missing) == code(wrong) == (401, "invalid_api_key")
     assert missing[2]["error"]["message"] == wrong[2]["error"]["message"]
     assert guide.ask(key)[0] == 200
+    question = (f"http://127.0.0.1:{guide.gateway.port}", MODEL, [{"role": "user", "content": "x"}])
+    assert "".join(stream_chat(*question, user="u", key=SecretStr(key)))
+    with pytest.raises(CredentialError, match="NEXUS_API_KEY"):
+        list(stream_chat(*question, user="u"))
     assert guide.ask(None, x_api_key=key)[0] == 200
     assert guide.ask(narrow, "small-assistant")[0] == 200
     assert code(guide.ask(narrow)) == (403, "permission_denied")
@@ -256,6 +262,9 @@ def test_routing(guide: Guide) -> None:
     guide.use("Routing: aliases, switches, experiments", f"{MODEL}-sglang", "small-assistant")
     assert guide.ask(None, "gpt-4o-mini")[0] == 200
     assert guide.asked_last()["model"] == MODEL
+    listed = json.loads(guide.gateway.get("/v1/models")[2])["data"]
+    assert {"gpt-4o-mini", "assistant", MODEL} <= {model["id"] for model in listed}
+    assert guide.gateway.get("/v1/models/gpt-4o-mini")[0] == 200
     guide.ask(None, x_nexus_workflow="multi-step")
     assert guide.asked_last()["model"] == f"{MODEL}-sglang"
     assert guide.ask(None, "small-assistant", x_nexus_workflow="multi-step")[0] == 200

@@ -17,6 +17,8 @@ from nexus.cli import install as install_command
 from nexus.cli.main import main
 from nexus.client import NexusClient
 from serving.local.errors import NodeError
+from serving.settings import NexusSettings
+from tests.fakes.node_home import unused_port
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +50,19 @@ def refuse(self: NexusClient, *_: object) -> None:
     [
         (("release", "absent.yaml"), 2, "document"),
         (("report",), 1, "not-found"),
-        (("report", "../x"), 1, "not-found"),
+        (("report", "../x"), 2, "not-found"),
+        (("report", "m-0123456789ab"), 2, "not-found"),
+        (("release", "."), 2, "document"),
+        (("release", "absent.yaml", "--again", "--abandon"), 2, "usage"),
         (("chat",), 2, "usage"),
+        (("chat", "m", "Hello"), 1, "gateway"),
+        (("keys", "issue", "demo", "laptop", "--days", "-1"), 2, "usage"),
+        (("keys", "issue", "demo", "laptop", "--scope", "all"), 2, "usage"),
+        (("keys", "issue", "demo", "laptop"), 1, "gateway"),
+        (("keys", "rotate", "id", "--overlap-hours", "-1"), 2, "usage"),
+        (("keys", "list", "--url", "localhost"), 2, "usage"),
+        (("policy", "check", "absent"), 2, "usage"),
+        (("status", "surplus"), 2, "usage"),
         (("install", "unheard-of"), 2, "usage"),
         (("clean", "--keep", "0"), 2, "usage"),
         (("no-such-command",), 2, "usage"),
@@ -63,6 +76,7 @@ def test_every_error_is_one_json_object(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With `--json` the error is on stdout, named, with the exit code that the README promises."""
+    monkeypatch.setenv("NEXUS_GATEWAY_PORT", str(unused_port()))
     assert run(monkeypatch, *arguments, "--json") == exit_code
     assert error(capsys)["code"] == code
 
@@ -76,6 +90,18 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "error: NEXUS_GATEWAY_PORT" in shown.err
+
+
+def test_an_environment_without_a_policy_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started, and the message says what to correct."""
+    monkeypatch.setenv("NEXUS_ENVIRONMENT", "prodd")
+    assert run(monkeypatch, "up", "--json") == 2
+    told = error(capsys)
+    assert told["code"] == "setting"
+    assert "NEXUS_ENVIRONMENT: expected an environment with a gateway policy" in told["message"]
+    assert "got 'prodd'" in told["message"]
 
 
 def test_failures_of_the_node_and_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,16 +140,29 @@ def test_installation_progress_stays_out_of_json(
 
 
 class _Gateway(BaseHTTPRequestHandler):
-    """Serves one model, `known`, which repeats the last message."""
+    """Serves `known`, which repeats the last message, and `guarded`, which wants the right key for it."""
 
     def do_GET(self) -> None:
         self._send(200, {"object": "list", "data": [{"id": "known"}]})
 
+    def _refusal(self, model: str) -> tuple[int, dict[str, Any]] | None:
+        key = self.headers.get("authorization", "")
+        if model == "guarded" and key != "Bearer nx_right":
+            status = 403 if key == "Bearer nx_narrow" else 401
+            return status, {"error": {"message": f"refused {key}" if status == 401 else "not yours", "code": "x"}}
+        return None
+
     def do_POST(self) -> None:
+        if self.path.startswith("/admin/"):
+            status = {"unknown": 404, "wrong": 400, "denied": 401, "broken": 503}[self.path.split("/")[-2]]
+            self._send(status, {"error": {"message": "said the admin API", "code": "x"}})
+            return
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if asked["model"] == "busy":
+        if refusal := self._refusal(asked["model"]):
+            self._send(*refusal)
+        elif asked["model"] == "busy":
             self._send(503, {"error": {"message": "no engine is ready", "code": "no_endpoint"}})
-        elif asked["model"] != "known":
+        elif asked["model"] not in {"known", "guarded"}:
             self._send(404, {"error": {"message": "no route", "code": "model_not_found"}})
         else:
             answer = f"{len(asked['messages'])}: {asked['messages'][-1]['content']}"
@@ -160,9 +199,9 @@ def test_unknown_model_is_answered_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The models that are served are named, and no body of the gateway is shown."""
-    assert run(monkeypatch, "chat", "unknown", "Hello", "--json") == 1
+    assert run(monkeypatch, "chat", "unknown", "Hello", "--json") == 2
     told = error(capsys)
-    assert told["code"] == "gateway"
+    assert told["code"] == "model-not-found"
     assert "serves (known); got 'unknown'" in told["message"]
     assert run(monkeypatch, "chat", "busy", "Hello") == 1
     shown = capsys.readouterr().err.replace("\n", " ")
@@ -182,3 +221,73 @@ def test_piped_conversation_prints_answers_only(
     assert run(monkeypatch, "chat", "known", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [message["content"] for message in told["messages"]] == ["one", "1: one", "two", "3: two"]
+
+
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize(
+    ("key", "code", "said"),
+    [
+        (None, "credential", "expected a valid API key in NEXUS_API_KEY; got none"),
+        ("", "credential", "expected a valid API key in NEXUS_API_KEY; got none"),
+        ("nx_wrong", "credential", "expected a valid API key in NEXUS_API_KEY; got another"),
+        (
+            "nx_narrow",
+            "credential",
+            "expected an API key in NEXUS_API_KEY that may use 'guarded'; the gateway says: not",
+        ),
+        ("nx_of\ntwo lines", "setting", "NEXUS_API_KEY: expected one line"),
+        ("nx_schlüssel", "setting", "NEXUS_API_KEY: expected one line of printable ASCII"),
+    ],
+)
+def test_a_refused_key_is_named_by_its_setting_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str | None, code: str, said: str
+) -> None:
+    """Whoever has no key, a wrong one or one that cannot be sent learns which setting to look at, and no more."""
+    if key is not None:
+        monkeypatch.setenv("NEXUS_API_KEY", key)
+    assert run(monkeypatch, "chat", "guarded", "Hello", "--json") == 2
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)["error"]
+    assert told["code"] == code
+    assert said in told["message"]
+    assert not key or key.splitlines()[-1] not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("gateway")
+def test_the_right_key_is_sent_to_the_gateway_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key in NEXUS_API_KEY lets the question in; a proxy that the environment names is not asked."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NEXUS_API_KEY", "nx_right\n")
+    assert run(monkeypatch, "chat", "guarded", "Hello") == 0
+    assert capsys.readouterr().out == "1: Hello\n"
+
+
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize(
+    ("key_id", "exit_code", "code"),
+    [("unknown", 2, "usage"), ("wrong", 2, "usage"), ("denied", 2, "credential"), ("broken", 1, "gateway")],
+)
+def test_what_the_admin_api_refuses_is_told_from_what_it_cannot_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key_id: str, exit_code: int, code: str
+) -> None:
+    """An unknown key, a wrong order and a wrong token are arguments and settings to correct; the rest is a failure."""
+    monkeypatch.setenv("NEXUS_GATEWAY_ADMIN_TOKEN", "hunter2-" * 5)
+    url = f"http://127.0.0.1:{NexusSettings.load().gateway_port}"
+    assert run(monkeypatch, "keys", "revoke", key_id, "--url", url, "--json") == exit_code
+    told = error(capsys)
+    assert told["code"] == code
+    assert "said the admin API" in told["message"]
+
+
+def test_an_admin_token_that_cannot_be_sent_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A token of two lines is a wrong setting."""
+    monkeypatch.setenv("NEXUS_GATEWAY_ADMIN_TOKEN", "hunter2\nhunter3")
+    assert run(monkeypatch, "keys", "revoke", "x", "--json") == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["code"] == "setting"
+    assert "hunter" not in shown.out + shown.err

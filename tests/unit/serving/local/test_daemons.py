@@ -42,6 +42,15 @@ def test_secrets_reach_the_gateway_as_they_are(tmp_path: Path) -> None:
     assert core_env(settings)["NEXUS_GATEWAY_REDIS_URL"] == "redis://:word@127.0.0.1/0"
 
 
+def test_the_callers_own_key_reaches_no_process_that_serves_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the one that was set nor the one that was read: a node is the same whoever asks it."""
+    monkeypatch.setenv("NEXUS_API_KEY", "nx_mine")
+    env = core_env(NexusSettings(home=tmp_path, api_key=SecretStr("nx_mine")))
+    assert "nx_mine" not in env.values()
+
+
 def test_missing_engine_environment(tmp_path: Path) -> None:
     """The message says what to run."""
     with pytest.raises(EngineError, match="make install"):

@@ -105,10 +105,15 @@ class ReleaseState:
 
     def commit(self, step: Step, weight_percent: int | None = None) -> str | None:
         """Return the newest commit of a transition (to a weight); None when it has not happened."""
+        found = self.newest(step, weight_percent)
+        return found.commit if found is not None else None
+
+    def newest(self, step: Step, weight_percent: int | None = None) -> Transition | None:
+        """Return the newest transition of a kind (to a weight); None when it has not happened."""
         wanted = (
             t for t in reversed(self.transitions) if t.step is step and weight_percent in (None, t.weight_percent)
         )
-        return next((t.commit for t in wanted), None)
+        return next(wanted, None)
 
 
 def read_release(gitops: GitOps, release_id: str, environment: str) -> ReleaseState:

@@ -12,6 +12,7 @@ from typing import Final
 
 from serving.contracts.benchmark_report import GateResult, Quality, SpeedLevel
 from serving.contracts.release_spec import Gates
+from serving.wording import number
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,9 @@ class Figures:
 
     @property
     def best_tokens_per_second(self) -> float:
-        """Output tokens/s of the best round at the highest concurrency; 0 when there is none.
-
-        Whatever else runs on the machine only ever slows a round down, so the best one is the steadiest to compare.
-        """
+        """Output tokens/s of the best round at the highest concurrency; 0 when there is none."""
         level = self.top_level
-        if level is None:
-            return 0.0
-        return max(level.output_tokens_per_second_rounds, default=level.output_tokens_per_second)
+        return level.best_tokens_per_second if level is not None else 0.0
 
 
 Gate = Callable[[Gates, Figures, Figures | None], GateResult | None]
@@ -114,8 +110,9 @@ def min_throughput_ratio(gates: Gates, candidate: Figures, stable: Figures | Non
         what = "tokens/s of candidate and stable at the same highest concurrency"
         return _missing("min_throughput_ratio", limit, what)
     ratio = candidate.best_tokens_per_second / stable.best_tokens_per_second
-    text = f"{candidate.best_tokens_per_second:,.0f} tokens/s at {own.concurrency} concurrent requests are {ratio:.2f}"
-    against = f"times stable's {stable.best_tokens_per_second:,.0f} (best rounds), {{}} {limit:g}"
+    speed, stable_speed = number(candidate.best_tokens_per_second), number(stable.best_tokens_per_second)
+    text = f"{speed} tokens/s at {own.concurrency} concurrent requests are {ratio:.2f}"
+    against = f"times stable's {stable_speed} (best rounds), {{}} {limit:g}"
     return _at_least("min_throughput_ratio", ratio, limit, f"{text} {against}")
 
 

@@ -11,6 +11,7 @@ from components.benchmark_model.load import LoadResult, Prompt, run_level
 from serving.contracts.benchmark_report import SpeedLevel
 from serving.contracts.data_contract import DataRow
 from serving.contracts.release_spec import BenchmarkPlan
+from serving.wording import number
 
 OUTPUT_TOKENS = 32
 """Length of every answer of the speed run; twice the median right answer, so that decoding dominates."""
@@ -71,7 +72,7 @@ async def measure_speed(
     total = sum(_WARM_UP + requests_at(plan, level) for level in plan.concurrency) * plan.rounds
     prompts = iter(choose_prompts(rows, min(plan.quality_rows, len(rows) - 1), total))
     turn = 0
-    for number in range(1, plan.rounds + 1):
+    for round_number in range(1, plan.rounds + 1):
         for level in plan.concurrency:
             block = [next(prompts) for _ in range(_WARM_UP + requests_at(plan, level))]
             for name in rotate(list(lineup.served), turn):
@@ -82,7 +83,8 @@ async def measure_speed(
                     say(f"{name}: stopped answering")
                     continue
                 results.setdefault((name, level), []).append(result)
-                say(f"speed round {number}/{plan.rounds}, {level} concurrent: {name} {_rate([result]):,.0f} tokens/s")
+                rate = number(_rate([result]))
+                say(f"speed round {round_number}/{plan.rounds}, {level} concurrent: {name} {rate} tokens/s")
             turn += 1
     return {name: tuple(summarize(level, results[name, level]) for level in plan.concurrency) for name in lineup.served}
 

@@ -11,6 +11,7 @@ from components.benchmark_model.measurements import Measurements, ModelMeasureme
 from serving.contracts.benchmark_report import BenchmarkReport, CandidateResult, Estimate, Quality
 from serving.contracts.quantization_report import Candidate, CandidateStatus
 from serving.contracts.release_spec import Gates
+from serving.wording import number, size
 
 EQUAL_SPEED_FRACTION = 0.1
 """Tokens/s closer than this are the same speed: rounds of one model on an idle machine differ by 3 to 14 %."""
@@ -178,7 +179,7 @@ def _why_not(one: _Judged, winner: _Judged | None, missing: Sequence[CandidateRe
 def _figures(one: _Judged) -> str:
     levels = one.result.speed
     concurrency = max((level.concurrency for level in levels), default=0)
-    return f"{one.tokens_per_second:,.0f} tokens/s at {concurrency} concurrent, {one.size_bytes / 1e6:,.1f} MB"
+    return f"{number(one.tokens_per_second)} tokens/s at {concurrency} concurrent, {size(one.size_bytes)}"
 
 
 def _in_short(text: str | None) -> str:

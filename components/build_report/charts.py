@@ -78,7 +78,7 @@ def quality_charts(rows: Sequence[Row], gates: Gates | None) -> list[str]:
 def speed_charts(rows: Sequence[Row]) -> list[str]:
     """Draw throughput and the 90th percentiles of both latencies over concurrency, one line a model."""
     wanted: tuple[tuple[str, str, Callable[[SpeedLevel], float]], ...] = (
-        ("Throughput", "output tokens per second", lambda level: level.output_tokens_per_second),
+        ("Throughput", "output tokens per second, best round", lambda level: level.best_tokens_per_second),
         ("Time to first token", "time to first token, p90, ms", lambda level: level.ttft_p90_ms),
         ("Time between tokens", "time between tokens, p90, ms", lambda level: level.itl_p90_ms),
     )
@@ -102,7 +102,7 @@ def trade_off_chart(rows: Sequence[Row], gates: Gates | None) -> str:
     points = [
         Series(
             row.name,
-            ((row.speed.output_tokens_per_second, row.result.quality.exact_match.value),),
+            ((row.speed.best_tokens_per_second, row.result.quality.exact_match.value),),
             row.style,
             dots=True,
             label=True,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from urllib.parse import quote
+
+from serving import wording
 
 DASH = "\N{EN DASH}"
 """Stands where there is no figure."""
@@ -29,28 +30,13 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Write a number of bytes in decimal units: `3.1 MB`."""
-    if count is None:
-        return DASH
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable: the last unit takes every value")
+    """Write a number of bytes as the log does: `3.1 MB`."""
+    return DASH if count is None else wording.size(count)
 
 
 def number(value: float | None) -> str:
-    """Write a number with three significant digits, whole from 100 on, as the log does: `0.0123`, `12.3`, `1,234`."""
-    if value is None:
-        return DASH
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    text = f"{value:.{min(decimals, 6)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    """Write a number as the log does: `0.0123`, `12.3`, `1,234`."""
+    return DASH if value is None else wording.number(value)
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:

@@ -224,6 +224,7 @@ def _publish(
         outcome=_OUTCOMES[last.step],
         reason=ending.reason,
         commit=last.commit,
+        committed_at=last.time,
         evidence=last.evidence or "",
         registry_version=ending.registration.version if ending.registration else None,
         stable_service=version.spec.service if version else None,

@@ -108,8 +108,8 @@ def _deployment(
 ) -> Deployment:
     state = release_state.read_release(gitops, release.release_id, settings.environment)
     version = release_state.read_version(gitops, release.spec.model, settings.environment)
-    commit = state.commit(release_state.Step.DEPLOYED)
-    assert commit is not None
+    deployed = state.newest(release_state.Step.DEPLOYED)
+    assert deployed is not None
     stable = version.spec.service if version else None
     return Deployment(
         model=release.spec.model,
@@ -117,7 +117,8 @@ def _deployment(
         candidate_service=service_name(release, registration.weights_digest),
         stable_service=stable,
         baseline_service=baseline_name(stable, release.release_id) if stable else None,
-        commit=commit,
+        commit=deployed.commit,
+        committed_at=deployed.time,
         ready_seconds=0,
     )
 

@@ -20,6 +20,7 @@ from serving.record import Progress, ReleaseRecord
 from serving.settings import NexusSettings
 from serving.step_cache import StepCache
 from serving.weights_folder import Weights, WeightsFolderError, check_folder
+from serving.wording import size
 
 
 def quantize(
@@ -131,7 +132,7 @@ def _line(candidate: Candidate, base_bytes: int) -> str:
     worst = max(candidate.layer_errors.values(), default=0.0)
     return (
         f"{candidate.name}: built by {candidate.tool} in {candidate.seconds:.1f} s, "
-        f"{candidate.size_bytes / 1e6:.2f} MB ({candidate.size_bytes / base_bytes:.0%} of the base), "
+        f"{size(candidate.size_bytes)} ({candidate.size_bytes / base_bytes:.0%} of the base), "
         f"largest layer error {worst:.2%}"
     )
 

@@ -37,6 +37,7 @@ def reject(
         commit = release_state.reject(
             gitops, release, environment=settings.environment, reason=reason, evidence=evidence
         )
+        rejected = release_state.read_release(gitops, release.release_id, settings.environment).last
         version = release_state.read_version(gitops, release.spec.model, settings.environment)
         conclusion = Conclusion(
             release_id=release.release_id,
@@ -44,6 +45,7 @@ def reject(
             outcome=ReleaseOutcome.REJECTED,
             reason=reason,
             commit=commit,
+            committed_at=rejected.time if rejected is not None else None,
             evidence=evidence,
             registry_version=None,
             stable_service=version.spec.service if version else None,

@@ -8,6 +8,7 @@ import typer
 
 from nexus.cli.output import JsonOption, out, print_json
 from nexus.client import NexusClient
+from serving.wording import size
 
 KeepOption = Annotated[int, typer.Option(min=1, help="How many of the newest releases to keep.")]
 
@@ -23,5 +24,5 @@ def clean(keep: KeepOption = 10, json: JsonOption = False) -> None:
         return
     out.print(
         f"removed {cleaned.releases} releases, {cleaned.cache_entries} step results and {cleaned.spool_files} files "
-        f"of observations, {cleaned.size_bytes / 1e6:.1f} MB"
+        f"of observations, {size(cleaned.size_bytes)}"
     )

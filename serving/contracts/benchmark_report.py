@@ -47,6 +47,14 @@ class SpeedLevel(StrictModel):
     output_tokens_per_second: float
     output_tokens_per_second_rounds: tuple[float, ...] = ()
 
+    @property
+    def best_tokens_per_second(self) -> float:
+        """Output tokens/s of the best round: what gates compare and what is told.
+
+        Whatever else runs on the machine only ever slows a round down, so the best one is the steadiest to compare.
+        """
+        return max(self.output_tokens_per_second_rounds, default=self.output_tokens_per_second)
+
 
 class GateResult(StrictModel):
     """One gate on one candidate; `measured` and `limit` are in the unit the name ends in."""

@@ -29,6 +29,7 @@ class Conclusion(StrictModel):
     outcome: ReleaseOutcome
     reason: str
     commit: str = Field(description="Commit of the GitOps repository that says so.")
+    committed_at: float | None = Field(default=None, description="Unix seconds of the commit; None in older records.")
     evidence: str = Field(description="The commit's evidence trailer.")
     registry_version: str | None = Field(description="Model version that was judged; None when none was registered.")
     stable_service: Name | None = Field(description="InferenceService that answers for the model from here on.")

@@ -32,6 +32,7 @@ class Deployment(StrictModel):
     stable_service: Name | None
     baseline_service: Name | None
     commit: str
+    committed_at: float | None = Field(default=None, description="Unix seconds of the commit; None in older records.")
     ready_seconds: float = Field(ge=0)
     failure: str | None = Field(
         default=None, description="How the candidate's own engine failed to answer; None when it answers."

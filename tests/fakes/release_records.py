@@ -269,6 +269,7 @@ DEPLOYMENT = {
     "stable_service": "support-assistant-1b22e8f0",
     "baseline_service": "support-assistant-1b22e8f0-b3f9c",
     "commit": sha("deploy")[7:47],
+    "committed_at": START + 280,
     "ready_seconds": 11.4,
 }
 
@@ -360,6 +361,7 @@ def conclusion(outcome: str, reason: str) -> dict[str, Any]:
         "outcome": outcome,
         "reason": reason,
         "commit": sha(outcome)[7:47],
+        "committed_at": START + 500,
         "evidence": "none" if rejected else "exact_match safe e=2.1e+03 n=284; error safe e=1.9e+03 n=284",
         "registry_version": None if rejected else "2",
         "stable_service": DEPLOYMENT["candidate_service" if outcome == "promoted" else "stable_service"],

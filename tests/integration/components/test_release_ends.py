@@ -143,6 +143,7 @@ def test_deployment_waits_for_candidate_and_its_clone(
     """Both engines of the comparison must answer before the first user comes."""
     syncer = FakeSyncer()
     deployment = deploy(RELEASE, registration, settings=settings, record=record, syncer=syncer)
+    assert deployment.committed_at == commit_time(settings, deployment.commit)
     assert deployment.baseline_service == f"{deployment.stable_service}-b{deployment.baseline_service[-4:]}"
     assert syncer.asked == [("ready", (deployment.candidate_service, deployment.baseline_service))]
     again = deploy(RELEASE, registration, settings=settings, record=record, syncer=FakeSyncer())
@@ -243,6 +244,7 @@ def test_verdict_reaches_git_registry_and_node(
     conclusion = conclude(RELEASE, registration, verdict, settings=settings, record=record, syncer=syncer)
     service = {"candidate": deployment.candidate_service, "stable": deployment.stable_service}.get(kept)
     assert conclusion.outcome is outcome
+    assert conclusion.committed_at == commit_time(settings, conclusion.commit)
     assert conclusion.stable_service == (service or deployment.stable_service)
     assert syncer.asked == ([("ready", (service,)), ("gone", (service,))] if service else [])
     assert aliases(settings) == expected_aliases
@@ -305,4 +307,10 @@ def test_rejection_touches_neither_registry_nor_files(settings: NexusSettings, r
     first = reject(RELEASE, report, settings=settings, record=record)
     assert reject(RELEASE, report, settings=settings, record=record) == first
     assert "exact match 0.5 below 0.75" in first.reason
+    assert first.committed_at == commit_time(settings, first.commit)
     assert not Registry(settings)._client.search_registered_models()
+
+
+def commit_time(settings: NexusSettings, commit: str) -> int:
+    """Ask git."""
+    return int(GitOps.of(settings).git("show", "--no-patch", "--format=%ct", commit))

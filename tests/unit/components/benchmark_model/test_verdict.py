@@ -67,8 +67,8 @@ def test_fastest_passing_candidate_wins() -> None:
     assert (found.passed, found.winner) == (True, "fast")
     assert reasons(found) == {
         "fast": None,
-        "slow": "passes, but fast is faster: 1,000 tokens/s at 16 concurrent, 0.0 MB "
-        "against 500 tokens/s at 16 concurrent, 0.0 MB",
+        "slow": "passes, but fast is faster: 1,000 tokens/s at 16 concurrent, 100 B "
+        "against 500 tokens/s at 16 concurrent, 100 B",
     }
 
 

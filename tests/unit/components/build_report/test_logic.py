@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.build_report.documents import read_documents
+from components.build_report.figures import moment, number, short
 from components.build_report.logic import build, render, write_report
 from serving.contracts.benchmark_report import BenchmarkReport
 from serving.contracts.canary_verdict import CanaryVerdict
@@ -82,6 +83,25 @@ def test_promoted_release_shows_every_part(tmp_path: Path) -> None:
     assert records.sha("w25")[7:19] in sections["provenance"]
     assert "weight_percent: 25" in sections["spec"]
     assert text.count("<svg") >= 14
+
+
+def test_figures_have_one_source_and_every_commit_its_time(tmp_path: Path) -> None:
+    """Tokens/s are those that the verdict compares; deployment and ending stand with the time of their commits."""
+    record = records.promoted(tmp_path / records.RELEASE_ID)
+    documents = read_documents(record)
+    _, sections = page(record)
+    assert documents.benchmark is not None
+    for one in documents.benchmark.candidates:
+        if one.speed:
+            best = max(one.speed, key=lambda level: level.concurrency).best_tokens_per_second
+            assert f" {number(best)} " in sections["candidates"]
+    assert documents.deployment is not None
+    assert documents.conclusion is not None
+    for commit, time in (
+        (documents.deployment.commit, documents.deployment.committed_at),
+        (documents.conclusion.commit, documents.conclusion.committed_at),
+    ):
+        assert f"{short(commit)}{moment(time)}" in sections["provenance"]
 
 
 ENDINGS = {

@@ -1,10 +1,11 @@
 """The spine of a release on real git and real MLflow: register, deploy, shift, conclude; nothing is served.
 
-`effects` makes a process kill itself with SIGKILL just before its n-th effect on disk that somebody else can see.
+`before_effect` kills a process, or fills its disk, just before its n-th effect on disk that somebody else can see.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -122,8 +123,18 @@ def run_spine(
     return conclude(release, registration, verdict, settings=settings, record=record, syncer=syncer)
 
 
-def kill_before_effect(number: int) -> Callable[[], int]:
-    """Patch this process so that it dies by SIGKILL just before its n-th effect; return a counter of effects.
+def kill() -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_disk() -> None:
+    """Fail as every write to a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def before_effect(number: int, fault: Callable[[], None]) -> Callable[[], int]:
+    """Patch this process so that a fault meets it from its n-th effect on; return a counter of effects.
 
     Effects: moving git's branch, every writing call to MLflow, every rename of a file or folder into place.
     """
@@ -135,8 +146,8 @@ def kill_before_effect(number: int) -> Callable[[], int]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             nonlocal count
             count += 1
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if 0 < number <= count:
+                fault()
             return call(*args, **kwargs)
 
         return wrapper

@@ -1,9 +1,10 @@
-"""kill -9 before every effect of the spine, then run it again: the end state is the one of an undisturbed run."""
+"""A fault before every effect of the spine, then run it again: the end state is the one of an undisturbed run."""
 
 import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from serving.record import ReleaseRecord
 from serving.registry import Registry
 from serving.settings import NexusSettings
 from tests.fakes.releases import MODEL
-from tests.fakes.spine import RELEASE, kill_before_effect, prepare_home, run_spine
+from tests.fakes.spine import RELEASE, before_effect, fill_disk, kill, prepare_home, run_spine
 
 pytestmark = [
     pytest.mark.integration,
@@ -39,17 +40,26 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def in_child(settings: NexusSettings, decision: Decision, kill_at: int) -> tuple[bool, int]:
-    """Run the spine in a forked process; tell whether it was killed, and how many effects it had."""
+FAULTS: dict[str, tuple[Callable[[], None], str]] = {
+    "killed": (kill, "killed"),
+    "full disk": (fill_disk, "No space left on device"),
+}
+"""What happens, and how a run that it met ends."""
+
+
+def in_child(settings: NexusSettings, decision: Decision, number: int, fault: Callable[[], None]) -> str:
+    """Run the spine in a forked process; tell how it ended: `killed`, by which error, or after how many effects."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            count = kill_before_effect(kill_at)
+            count = before_effect(number, fault)
             run_spine(settings, decision)
             os.write(writer, str(count()).encode())
             code = 0
+        except Exception as exc:  # noqa: BLE001 - told to the parent
+            os.write(writer, f"{type(exc).__name__}: {exc}".encode())
         finally:
             os._exit(code)
     os.close(writer)
@@ -58,9 +68,8 @@ def in_child(settings: NexusSettings, decision: Decision, kill_at: int) -> tuple
         text = pipe.read()
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
-        return True, kill_at
-    assert os.WEXITSTATUS(status) == 0
-    return False, int(text)
+        return "killed"
+    return text
 
 
 def end_state(settings: NexusSettings) -> dict[str, Any]:
@@ -84,26 +93,31 @@ def end_state(settings: NexusSettings) -> dict[str, Any]:
         "artifacts": sorted(path.name for path in folder.parent.iterdir()),
         "weights": digest_folder(folder),
         "commit is named": conclusion is not None and conclusion.commit == state.last.commit,
-        "conclusion": conclusion.model_dump(exclude={"commit"}) if conclusion else None,
+        "conclusion": conclusion.model_dump(exclude={"commit", "committed_at"}) if conclusion else None,
     }
 
 
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("decision", [Decision.PROMOTE, Decision.ROLL_BACK])
-def test_killed_before_every_effect_ends_in_the_same_state(template: Path, tmp_path: Path, decision: Decision) -> None:
-    """No version, run, service or commit is doubled or lost, wherever the first run was killed."""
+def test_a_fault_before_any_effect_ends_in_the_same_state(
+    template: Path, tmp_path: Path, decision: Decision, fault: str
+) -> None:
+    """No version, run, service or commit is doubled or lost, wherever the first run was killed or its disk full."""
     undisturbed = NexusSettings(home=shutil.copytree(template, tmp_path / "undisturbed"))
-    killed, effects = in_child(undisturbed, decision, 0)
-    assert not killed
+    effects = int(in_child(undisturbed, decision, 0, kill))
     assert MIN_EFFECTS < effects < MAX_EFFECTS
     expected = end_state(undisturbed)
     first = 1 if decision is Decision.PROMOTE else effects - ENDING_EFFECTS
     for number in range(first, effects + 1):
         settings = NexusSettings(home=shutil.copytree(template, tmp_path / f"home-{number}"))
-        assert in_child(settings, decision, number)[0]
+        ended = in_child(settings, decision, number, FAULTS[fault][0])
+        assert FAULTS[fault][1] in ended, f"effect {number} of {effects}: {ended}"
         run_spine(settings, decision)
         found = end_state(settings)
         differing = {key: (found[key], expected[key]) for key in expected if found[key] != expected[key]}
-        assert not differing, f"killed before effect {number} of {effects}: {json.dumps(differing, default=str)[:2000]}"
+        assert not differing, (
+            f"{fault} before effect {number} of {effects}: {json.dumps(differing, default=str)[:2000]}"
+        )
         shutil.rmtree(settings.home)
 
 

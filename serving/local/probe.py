@@ -20,12 +20,18 @@ def completion_problem(url: str, served_name: str, timeout_seconds: float) -> st
     body = {"model": served_name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
     status, answer = _post(url, "/v1/completions", body, timeout_seconds)
     if status != 200 or not isinstance(answer, dict) or not answer.get("choices"):
-        return f"/v1/completions answered {status}: {json.dumps(answer)[:300]}"
+        return _told("/v1/completions", status, answer)
     chat = {"model": served_name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
     status, answer = _post(url, "/v1/chat/completions", chat, timeout_seconds)
     if status is None or status >= 500:
-        return f"/v1/chat/completions answered {status}: {json.dumps(answer)[:300]}"
+        return _told("/v1/chat/completions", status, answer)
     return None
+
+
+def _told(path: str, status: int | None, answer: Any) -> str:
+    if status is None:
+        return f"{path} does not answer ({answer})"
+    return f"{path} answered {status}: {json.dumps(answer)[:300]}"
 
 
 def get(url: str, path: str, timeout_seconds: float) -> tuple[int | None, str]:

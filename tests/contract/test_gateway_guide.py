@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from gateway.adapter.providers import ProviderDocument
@@ -16,12 +14,11 @@ from gateway.admin import key_routes, node_routes
 from gateway.api.errors import STATUS
 from gateway.api.formats import FORMATS
 from gateway.settings import GatewaySettings
-from nexus.cli.main import app
 from serving.contracts import metric_names
 from serving.contracts.load import DocumentError, parse_document
 from serving.contracts.policy_folder import ParseCache, read_folder
 from serving.settings import NexusSettings
-from tests.fakes.gateway_guide import GUIDE, POLICY_HEAD, Example, blocks, examples, table
+from tests.fakes.gateway_guide import GUIDE, POLICY_HEAD, Example, examples, table, unknown_commands
 
 EXAMPLES = examples()
 
@@ -74,17 +71,7 @@ def test_the_metrics_list_is_whole() -> None:
 
 def test_every_command_exists() -> None:
     """`nexus …` lines name commands, and options, that there are."""
-    root = typer.main.get_command(app)
-    lines = [line for block in blocks() if block.language == "bash" for line in block.text.splitlines()]
-    commands = [line.split("#")[0].split() for line in lines if line.startswith("nexus ")]
-    assert commands
-    for words in commands:
-        command: Any = root
-        rest = words[1:]
-        while hasattr(command, "commands"):
-            command, rest = command.commands[rest[0]], rest[1:]
-        options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= options, words
+    assert unknown_commands(GUIDE) == []
 
 
 def test_every_setting_exists() -> None:

@@ -6,6 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from nexus.cli.main import app
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "gateway.md"
 POLICY_HEAD = "kind: GatewayPolicy\nmetadata: {name: gateway}\nspec:\n"
@@ -35,10 +40,10 @@ class Example:
     others: dict[str, str] = field(default_factory=dict)
 
 
-def blocks() -> Iterator[Block]:
-    """Read the guide's fenced blocks."""
+def blocks(document: Path = GUIDE) -> Iterator[Block]:
+    """Read a document's fenced blocks."""
     section, language, lines = "", None, list[str]()
-    for line in GUIDE.read_text().splitlines():
+    for line in document.read_text().splitlines():
         fence = _FENCE.match(line)
         if language is None:
             heading = _HEADING.match(line)
@@ -62,6 +67,29 @@ def examples() -> dict[str, Example]:
         if block.language == "yaml":
             _add(found.setdefault(block.section, Example()), block)
     return found
+
+
+def unknown_commands(document: Path) -> list[str]:
+    """Return the lines of a document's shell examples that call `nexus` by a command, or option, that there is not.
+
+    Raises:
+        ValueError: No line calls it.
+    """
+    lines = [line for block in blocks(document) if block.language == "bash" for line in block.text.splitlines()]
+    calls = [found[0] for line in lines if (found := re.search(r"(?<![\w./-])nexus [^#|)]+", line))]
+    if not calls:
+        raise ValueError(f"expected examples that call nexus in {document}; got none")
+    return [call for call in calls if not _is_known(call.split()[1:])]
+
+
+def _is_known(words: list[str]) -> bool:
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands.get(words[0]), words[1:]
+        if command is None:
+            return False
+    options = {name for parameter in command.params for name in parameter.opts}
+    return {word for word in words if word.startswith("--")} <= options
 
 
 def table(name: str) -> list[list[str]]:

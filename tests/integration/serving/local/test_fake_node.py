@@ -248,16 +248,28 @@ def test_engine_that_never_gets_ready(settings: NexusSettings, model: Path, argu
     assert engines(settings) == []
 
 
-def test_wrong_weights_fail_and_recover(settings: NexusSettings, model: Path, tmp_path: Path) -> None:
-    """Truncated weights are named at once; once they are whole again, asking again is enough."""
+@pytest.mark.parametrize(
+    ("file", "kept_bytes", "expected"),
+    [
+        ("model.safetensors", -10, r"model\.safetensors: expected .* truncated"),
+        ("model.safetensors", None, "got no weights at all"),
+        ("tokenizer.json", 20, r"tokenizer\.json: expected a readable tokenizer"),
+    ],
+)
+def test_damaged_files_are_named_and_nothing_is_lost(
+    settings: NexusSettings, model: Path, tmp_path: Path, file: str, kept_bytes: int | None, expected: str
+) -> None:
+    """Truncated or missing weights and an unreadable tokenizer are named before any start; mended, they are served."""
     text = service_text("m-1", model)
     kept = tmp_path / "kept"
-    shutil.copy(model / "model.safetensors", kept)
-    (model / "model.safetensors").write_bytes(kept.read_bytes()[:-10])
+    shutil.move(model / file, kept)
+    if kept_bytes is not None:
+        (model / file).write_bytes(kept.read_bytes()[:kept_bytes])
     commit = commit_services(settings, {"m-1": text})
-    with pytest.raises(NodeError, match="truncated"):
+    with pytest.raises(NodeError, match=expected):
         node.wait_synced(settings, commit, ["m-1"], LIMIT_SECONDS)
-    shutil.copy(kept, model / "model.safetensors")
+    assert engines(settings) == []
+    shutil.copy(kept, model / file)
     assert node.wait_synced(settings, commit, ["m-1"], LIMIT_SECONDS).services[0].phase is Phase.READY
 
 

@@ -16,9 +16,14 @@ import pytest
 from nexus.cli import install as install_command
 from nexus.cli.main import main
 from nexus.client import NexusClient
+from nexus.release_run import model_lock
 from serving.local.errors import NodeError
+from serving.local.reconciler_client import reconciler_runs
 from serving.settings import NexusSettings
 from tests.fakes.node_home import unused_port
+from tests.fakes.releases import make_release
+
+SPECS = Path(__file__).resolve().parents[4] / "manifests/models/support-assistant"
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +107,22 @@ def test_an_environment_without_a_policy_is_a_wrong_setting(
     assert told["code"] == "setting"
     assert "NEXUS_ENVIRONMENT: expected an environment with a gateway policy" in told["message"]
     assert "got 'prodd'" in told["message"]
+
+
+def test_a_second_release_of_a_model_is_refused_with_the_first_ones_id(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own exit code, the id in the message, and nothing was started or recorded."""
+    settings, running = NexusSettings.load(), make_release(1)
+    spec = SPECS / "base.yaml"
+    first = running.model_copy(update={"spec": running.spec.model_copy(update={"model": "support-assistant"})})
+    with model_lock(settings, first):
+        assert run(monkeypatch, "release", str(spec), "--json") == 5
+    told = error(capsys)
+    assert told["code"] == "release-busy"
+    assert first.release_id in told["message"]
+    assert not (settings.home / "releases").exists()
+    assert reconciler_runs(settings) is None
 
 
 def test_failures_of_the_node_and_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

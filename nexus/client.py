@@ -20,6 +20,7 @@ from serving.contracts.release_spec import ResolvedRelease
 from serving.gitops import GitOps
 from serving.local import node
 from serving.record import ReleaseRecord
+from serving.release_guards import has_ended_as
 from serving.resolve import resolve_release
 from serving.settings import NexusSettings
 
@@ -98,10 +99,13 @@ class NexusClient:
             ReleaseStateError: It has ended, or was never deployed.
             ReleaseBusyError: It is running.
         """
+        self._seed()
         release = self._unfinished(spec)
         record = ReleaseRecord(self.settings.release_dir(release.release_id))
         with model_lock(self.settings, release):
             end_leftovers(self.settings, release.release_id)
+            state = release_state.read_release(self.gitops, release.release_id, self.settings.environment)
+            has_ended_as(state, release_state.Step.ROLLED_BACK)  # refuses before anything is started
             self._start()
             return abandon(release, reason="abandoned by an operator", settings=self.settings, record=record)
 

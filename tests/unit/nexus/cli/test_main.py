@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nexus.cli import install as install_command
 from nexus.cli.main import main
 from nexus.client import NexusClient
 from nexus.release_run import model_lock
+from serving.contracts.node_status import NodeStatus
 from serving.local.errors import NodeError
 from serving.local.reconciler_client import reconciler_runs
 from serving.settings import NexusSettings
@@ -123,6 +124,31 @@ def test_a_second_release_of_a_model_is_refused_with_the_first_ones_id(
     assert first.release_id in told["message"]
     assert not (settings.home / "releases").exists()
     assert reconciler_runs(settings) is None
+
+
+def test_what_was_never_deployed_cannot_be_taken_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Git says so at once: no node is started for it."""
+    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--abandon", "--json") == 1
+    assert error(capsys)["code"] == "release-state"
+    assert reconciler_runs(NexusSettings.load()) is None
+
+
+def test_up_is_one_object_and_tells_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """Progress goes to stderr line by line, and stdout holds the status alone."""
+
+    def up(self: NexusClient, say: Callable[[str], None]) -> NodeStatus:
+        say("waiting for m-1, 5 of at most 210 s")
+        return NodeStatus(commit="c", synced_at=0, reconciler_pid=1)
+
+    monkeypatch.setattr(NexusClient, "up", up)
+    assert run(monkeypatch, "up", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["home"] == str(home)
+    assert shown.err == "waiting for m-1, 5 of at most 210 s\n"
 
 
 def test_failures_of_the_node_and_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from serving.record import ReleaseRecord
 from serving.release_guards import has_ended_as
 from serving.resolve import resolve_release
 from serving.settings import NexusSettings
+from serving.step_context import bind_home
 
 _RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 
@@ -75,15 +76,19 @@ class NexusClient:
 
         Raises:
             DocumentError: The spec or a document it names is wrong.
+            OtherEnvironmentError: The home belongs to another environment.
             ReleaseBusyError: Another release of this model is running.
+            ReleaseHeldError: Another release of this model is not judged yet.
         """
         first = resolve_release(spec)
+        bind_home(self.settings)
         self._seed()
         release = self._attempt(spec) if again else first
         with model_lock(self.settings, release):
             ended = self.ended(release)
             if ended is not None:
                 return ended
+            self._require_free(release)
             return run_release(
                 release,
                 self.settings,
@@ -148,6 +153,12 @@ class NexusClient:
     def chat(self, model: str, messages: Sequence[dict[str, str]], *, user: str) -> Iterator[str]:
         """Stream an answer through the gateway, piece by piece."""
         return stream_chat(self.settings.gateway, model, messages, user=user, key=self.settings.api_key)
+
+    def _require_free(self, release: ResolvedRelease) -> None:
+        """Refuse what would find the model taken only once it is built; an ending that git knows is only finished."""
+        environment = self.settings.environment
+        if not release_state.read_release(self.gitops, release.release_id, environment).finished:
+            release_state.require_free(self.gitops, release, environment)
 
     def _attempt(self, spec: Path) -> ResolvedRelease:
         """Resolve the first attempt of a spec that has not ended."""

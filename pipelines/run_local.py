@@ -24,7 +24,7 @@ from serving.contracts.conclusion import Conclusion
 from serving.contracts.progress import EventKind
 from serving.record import ReleaseRecord
 from serving.registry_host import registry_host
-from serving.step_context import StepContext, bind_home
+from serving.step_context import StepContext
 
 STEP: Final = "pipeline"
 _CONCLUSION = "conclusion"
@@ -39,15 +39,11 @@ def run(step: StepContext) -> Conclusion:
     """Run a release to its conclusion, or bring one that git knows already to its end.
 
     Raises:
-        OtherEnvironmentError: The home belongs to another environment.
         PipelineError: A step failed, or kfp reported success without a conclusion.
-        ReleaseHeldError: Another release of the model is not judged yet.
     """
-    bind_home(step.settings)
     state = release_state.read_release(step.gitops, step.release.release_id, step.settings.environment)
     if state.finished:
         return _finish(step)
-    release_state.require_free(step.gitops, step.release, step.settings.environment)
     (step.record.folder / f"{_CONCLUSION}.json").unlink(missing_ok=True)
     _run_pipeline(step)
     conclusion = _concluded(step)

@@ -13,14 +13,14 @@ from serving.contracts.release_spec import ResolvedRelease
 from serving.files import write_atomic
 from serving.gitops import GitOps
 from serving.record import ReleaseRecord
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, SettingsError
 
 _ENVIRONMENT: Final = "environment"
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
-class OtherEnvironmentError(Exception):
+class OtherEnvironmentError(SettingsError):
     """A home was used for another environment before."""
 
 

@@ -21,7 +21,6 @@ from serving.gitops import GitOps
 from serving.record import ReleaseRecord
 from serving.registry import Registry
 from serving.settings import NexusSettings
-from tests.fakes.releases import make_registration, make_release
 from tests.fakes.spine import RELEASE, WORDS, prepare_home
 
 pytestmark = [
@@ -121,18 +120,6 @@ def test_failing_step_fails_the_run_and_still_makes_the_report(settings: NexusSe
     assert steps(settings) == ([] if step == "train_model" else ["deployed"])
 
 
-def test_another_release_in_between_is_refused_before_any_step(settings: NexusSettings) -> None:
-    """The refusal names the other release, and no step has started."""
-    other = make_release(7)
-    release_state.deploy_candidate(GitOps.of(settings), other, make_registration(other), settings.environment)
-    code, output = run(settings)
-    assert code == 1
-    assert other.release_id in output
-    [(step, message)] = failures(settings)
-    assert step == "pipeline"
-    assert "--abandon" in message
-
-
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_run_leaves_no_step_and_resumes(settings: NexusSettings, how: signal.Signals) -> None:
     """A terminated run ends its step; killed and run again, the release ends as if nothing had happened."""
@@ -195,15 +182,6 @@ def test_machine_at_fault_fails_the_run_and_the_next_one_goes_on(settings: Nexus
     assert steps(settings) == ["deployed"]
     assert run(settings)[0] == 0
     assert steps(settings)[-1] == "promoted"
-
-
-def test_home_serves_one_environment(settings: NexusSettings) -> None:
-    """Its records would make a second environment believe what the first one's users saw."""
-    (settings.home / "environment").write_text("prod\n")
-    code, output = run(settings)
-    assert code == 1
-    assert "NEXUS_HOME" in output
-    assert steps(settings) == []
 
 
 def test_held_release_is_taken_up_again(settings: NexusSettings) -> None:

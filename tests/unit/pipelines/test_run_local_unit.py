@@ -15,7 +15,6 @@ def step(tmp_path, monkeypatch: pytest.MonkeyPatch) -> StepContext:
     release = make_release()
     monkeypatch.setattr(StepContext, "gitops", None)
     monkeypatch.setattr(run_local.release_state, "read_release", lambda *_: ReleaseState(release.release_id))
-    monkeypatch.setattr(run_local.release_state, "require_free", lambda *_: None)
     return StepContext(release, NexusSettings(home=tmp_path), ReleaseRecord(tmp_path / "record"))
 
 

@@ -17,12 +17,14 @@ from nexus.cli import install as install_command
 from nexus.cli.main import main
 from nexus.client import NexusClient
 from nexus.release_run import model_lock
+from serving import release_state
 from serving.contracts.node_status import NodeStatus
+from serving.gitops import GitOps
 from serving.local.errors import NodeError
 from serving.local.reconciler_client import reconciler_runs
 from serving.settings import NexusSettings
 from tests.fakes.node_home import unused_port
-from tests.fakes.releases import make_release
+from tests.fakes.releases import make_registration, make_release
 
 SPECS = Path(__file__).resolve().parents[4] / "manifests/models/support-assistant"
 
@@ -124,6 +126,36 @@ def test_a_second_release_of_a_model_is_refused_with_the_first_ones_id(
     assert first.release_id in told["message"]
     assert not (settings.home / "releases").exists()
     assert reconciler_runs(settings) is None
+
+
+def test_a_release_waits_for_no_other_that_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was left between states is named with both ways out, before any step of the second one has run."""
+    settings, other = NexusSettings.load(), make_release(7)
+    other = other.model_copy(update={"spec": other.spec.model_copy(update={"model": "support-assistant"})})
+    gitops = GitOps.of(settings)
+    release_state.seed_environment(gitops, settings.environment)
+    release_state.deploy_candidate(gitops, other, make_registration(other), settings.environment)
+    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--json") == 5
+    told = error(capsys)
+    assert told["code"] == "release-busy"
+    assert other.release_id in told["message"]
+    assert "--abandon" in told["message"]
+    assert not (settings.home / "releases").exists()
+
+
+def test_a_home_releases_to_one_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """Its records would make a second environment believe what the first one's users saw; nothing is touched."""
+    home.mkdir()
+    (home / "environment").write_text("prod\n")
+    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--json") == 2
+    told = error(capsys)
+    assert told["code"] == "setting"
+    assert "NEXUS_HOME" in told["message"]
+    assert [path.name for path in home.iterdir()] == ["environment"]
 
 
 def test_what_was_never_deployed_cannot_be_taken_out(

@@ -21,7 +21,7 @@ from pathlib import Path
 from nexus.outcome import ReleaseOutcome, read_outcome
 from serving.contracts.progress import EventKind, ProgressEvent
 from serving.contracts.release_spec import ResolvedRelease
-from serving.files import file_lock, write_atomic
+from serving.files import digest_bytes, file_lock, write_atomic
 from serving.local.processes import HOME_VARIABLE, command_line, die_with_parent, processes_of_home
 from serving.local.shutdown import model_lock_path
 from serving.record import ReleaseRecord
@@ -92,7 +92,9 @@ def run_release(
 
     with (
         (record.folder / "pipeline.log").open("ab") as log,
-        tempfile.TemporaryDirectory(prefix=_scratch_prefix(release.release_id), ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(
+            prefix=_scratch_prefix(settings, release.release_id), ignore_cleanup_errors=True
+        ) as scratch,
     ):
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.run_local", str(resolved)],
@@ -136,8 +138,10 @@ def _child_environment(settings: NexusSettings, scratch: str) -> dict[str, str]:
     return {**os.environ, **ours}  # noqa: TID251 - handed on to the child
 
 
-def _scratch_prefix(release_id: str) -> str:
-    return f"nexus-{os.getuid()}-{release_id}-"
+def _scratch_prefix(settings: NexusSettings, release_id: str) -> str:
+    """Name temporary folders so that another home, which may run the same release, keeps its own."""
+    home = digest_bytes(os.fsencode(settings.home.resolve())).removeprefix("sha256:")[:8]
+    return f"nexus-{os.getuid()}-{home}-{release_id}-"
 
 
 def end_leftovers(settings: NexusSettings, release_id: str) -> None:
@@ -150,7 +154,7 @@ def end_leftovers(settings: NexusSettings, release_id: str) -> None:
         if any(wanted in part for part in command_line(process.pid)):
             process.send(signal.SIGKILL)
             process.wait(_KILL_SECONDS)
-    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(release_id)}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(settings, release_id)}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -87,7 +87,7 @@ def _run_pipeline(step: StepContext) -> None:
         try:
             release_model(release=step.release.model_dump_json())
         except RuntimeError as exc:
-            raise PipelineError(f"{_plain(str(exc))} The whole log is {log}") from exc
+            raise PipelineError(_plain(str(exc))) from exc
 
 
 def _finish(step: StepContext) -> Conclusion:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,3 +108,15 @@ def test_leftovers_are_those_of_one_release_and_home(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_temporary_files_are_those_of_one_release_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same release may run in another home at the same time: only what this home's left behind goes."""
+    monkeypatch.setattr(release_run.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    ours, theirs = (NexusSettings(home=tmp_path / name) for name in ("ours", "theirs"))
+    left: dict[str, Path] = {}
+    for name, settings, release_id in (("gone", ours, "m-1"), ("other", ours, "m-2"), ("theirs", theirs, "m-1")):
+        left[name] = Path(tempfile.mkdtemp(prefix=release_run._scratch_prefix(settings, release_id)))
+    end_leftovers(ours, "m-1")
+    assert {name for name, folder in left.items() if folder.exists()} == {"other", "theirs"}

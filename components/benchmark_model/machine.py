@@ -7,6 +7,8 @@ import os
 import platform
 from pathlib import Path
 
+from serving.wording import size
+
 _VECTOR_FLAGS = ("amx_tile", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "asimd")
 """Instruction sets that decide which kernels an engine on the CPU has, most capable first."""
 
@@ -24,7 +26,7 @@ def describe_machine(root: Path = Path("/")) -> str:
         info.get("model name") or platform.machine(),
         f"{len(os.sched_getaffinity(0))} cores",
         vector,
-        f"{_memory_gib(root):.0f} GiB",
+        size(_memory_bytes(root)),
         *_gpus(root),
     ]
     return ", ".join(parts)
@@ -51,11 +53,11 @@ def _cpu_info(root: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def _memory_gib(root: Path) -> float:
+def _memory_bytes(root: Path) -> int:
     for line in (root / "proc" / "meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
-            return int(line.split()[1]) / (1 << 20)
-    return 0.0
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _gpus(root: Path) -> list[str]:

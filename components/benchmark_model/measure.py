@@ -12,7 +12,7 @@ from components.benchmark_model.machine import describe_machine
 from components.benchmark_model.measurements import Measurements, ModelMeasurement, RowOutcome
 from components.benchmark_model.quality import measure_quality
 from components.benchmark_model.speed import measure_speed
-from components.benchmark_model.subjects import Contest, StableNotServedError, folder_bytes
+from components.benchmark_model.subjects import Contest, StableNotServedError
 from serving.contracts.benchmark_report import SpeedLevel
 from serving.contracts.data_contract import DataRow
 from serving.contracts.release_spec import BenchmarkPlan
@@ -56,7 +56,6 @@ def measure(
             name=name,
             unserved=lineup.unserved.get(subject.name),
             lost=subject.name in lineup.lost,
-            size_bytes=folder_bytes(subject.path),
             ready_seconds=served.ready_seconds if served else None,
             rows=outcomes.get(subject.name, ()) if served else (),
             speed=speed.get(subject.name, ()),

@@ -26,7 +26,6 @@ class ModelMeasurement(StrictModel):
     name: Name
     unserved: str | None = None
     lost: bool = Field(default=False, description="Unserved for a reason that another run might not meet.")
-    size_bytes: int = Field(ge=0, description="Size of the weights folder.")
     ready_seconds: float | None = None
     rows: tuple[RowOutcome, ...] = ()
     speed: tuple[SpeedLevel, ...] = ()

@@ -99,11 +99,6 @@ def stable_weights(stable: ModelVersion) -> Path:
     return path.resolve()
 
 
-def folder_bytes(folder: Path) -> int:
-    """Return the size of a model folder in bytes; 0 when there is none."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
 def _identify(folder: Path, weights_digest: str | None) -> str:
     """Name a model folder by content: the weights' known digest and everything small beside them."""
     if weights_digest is None:

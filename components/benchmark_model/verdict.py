@@ -36,10 +36,7 @@ def judge(measured: Measurements, gates: Gates, recipes: Sequence[Candidate]) ->
         recipes: All recipes of the release, in the spec's order; those that were not built lose by it.
     """
     by_name = {model.name: model for model in measured.candidates}
-    judged = [
-        _judge_candidate(by_name[recipe.name], measured, gates) if recipe.name in by_name else _not_built(recipe)
-        for recipe in recipes
-    ]
+    judged = [_judge_candidate(recipe, by_name.get(recipe.name), measured, gates) for recipe in recipes]
     required = {recipe.name for recipe in recipes if recipe.required}
     missing = [one.result for one in judged if one.result.name in required and not one.result.served]
     winner = None if missing else _choose(judged)
@@ -57,10 +54,15 @@ def judge(measured: Measurements, gates: Gates, recipes: Sequence[Candidate]) ->
     )
 
 
-def _judge_candidate(model: ModelMeasurement, measured: Measurements, gates: Gates) -> _Judged:
+def _judge_candidate(
+    recipe: Candidate, model: ModelMeasurement | None, measured: Measurements, gates: Gates
+) -> _Judged:
+    if model is None:
+        return _not_built(recipe)
+    size_bytes = recipe.size_bytes or 0
     if model.unserved is not None:
         lost = CandidateResult(name=model.name, served=False, reason=model.unserved, passed=False)
-        return _Judged(lost, 0.0, model.size_bytes)
+        return _Judged(lost, 0.0, size_bytes)
     figures = Figures(_quality(model, measured, gates), model.speed)
     stable = Figures(_quality(measured.stable, measured, gates), measured.stable.speed) if measured.stable else None
     results = judge_figures(gates, figures, stable)
@@ -73,7 +75,7 @@ def _judge_candidate(model: ModelMeasurement, measured: Measurements, gates: Gat
         gates=results,
         passed=all(gate.passed for gate in results),
     )
-    return _Judged(result, figures.best_tokens_per_second, model.size_bytes)
+    return _Judged(result, figures.best_tokens_per_second, size_bytes)
 
 
 def _not_built(recipe: Candidate) -> _Judged:

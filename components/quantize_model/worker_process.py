@@ -18,6 +18,7 @@ from typing import Any, Final
 import psutil
 
 from components.quantize_model.errors import RecipeError, StorageFullError
+from serving.wording import size
 
 _WORKER = Path(__file__).with_name("worker.py")
 _POLL_SECONDS = 0.1
@@ -139,8 +140,8 @@ class WorkerProcess:
         used = self._memory_bytes()
         if used > limits.max_memory_bytes:
             raise RecipeError(
-                f"expected at most {limits.max_memory_bytes / 2**30:.1f} GiB of memory (80 % of what was free); it "
-                f"used {used / 2**30:.1f} GiB and was stopped: use a larger machine or a smaller model"
+                f"expected at most {size(limits.max_memory_bytes)} of memory (80 % of what was free); it "
+                f"used {size(used)} and was stopped: use a larger machine or a smaller model"
                 f"{self._last_words(begin)}"
             )
 

@@ -26,7 +26,7 @@ def test_description_names_processor_memory_and_graphics_card(root: Path) -> Non
     """In one line a person reads."""
     text = describe_machine(root)
     assert text.startswith("Fast CPU, ")
-    assert text.endswith("avx512f, 8 GiB, NVIDIA H100")
+    assert text.endswith("avx512f, 8.6 GB, NVIDIA H100")
 
 
 @pytest.mark.parametrize("change", ["Fast CPU->Slow CPU", "avx2->avx"])

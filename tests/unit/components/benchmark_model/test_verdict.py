@@ -21,18 +21,16 @@ def level(rate: float) -> SpeedLevel:
     return SpeedLevel(concurrency=16, requests=32, errors=0, output_tokens_per_second=rate, **times)
 
 
-def model(
-    name: str, rate: float = 1000, *, wrong: int = 10, size: int = 100, logprob: float = -1.0
-) -> ModelMeasurement:
+def model(name: str, rate: float = 1000, *, wrong: int = 10, logprob: float = -1.0) -> ModelMeasurement:
     rows = tuple(RowOutcome(exact=row >= wrong, answer_logprob=logprob, answer_tokens=5) for row in range(200))
-    return ModelMeasurement(name=name, size_bytes=size, ready_seconds=1.0, rows=rows, speed=(level(rate),))
+    return ModelMeasurement(name=name, ready_seconds=1.0, rows=rows, speed=(level(rate),))
 
 
 def unserved(name: str) -> ModelMeasurement:
-    return ModelMeasurement(name=name, unserved="the engine died\n  log line\nRuntimeError: no kernel", size_bytes=1)
+    return ModelMeasurement(name=name, unserved="the engine died\n  log line\nRuntimeError: no kernel")
 
 
-def recipe(name: str, *, required: bool = False, built: bool = True) -> Candidate:
+def recipe(name: str, *, required: bool = False, built: bool = True, size: int = 100) -> Candidate:
     return Candidate(
         name=name,
         method=QuantizeMethod.NONE,
@@ -40,6 +38,7 @@ def recipe(name: str, *, required: bool = False, built: bool = True) -> Candidat
         status=CandidateStatus.BUILT if built else CandidateStatus.FAILED,
         reason=None if built else "out of memory",
         seconds=1,
+        size_bytes=size if built else None,
         tool="none",
     )
 
@@ -75,7 +74,8 @@ def test_fastest_passing_candidate_wins() -> None:
 @pytest.mark.parametrize(("rate", "winner"), [(1000, "small"), (901, "small"), (899, "big")])
 def test_equal_speed_is_decided_by_size(rate: float, winner: str) -> None:
     """Within ten percent of the fastest, the smaller weights win."""
-    found = report(model("big", 1000, size=200), model("small", rate, size=100), stable=model("stable"))
+    recipes = (recipe("big", size=200), recipe("small", size=100))
+    found = report(model("big", 1000), model("small", rate), stable=model("stable"), recipes=recipes)
     assert found.winner == winner
 
 

@@ -115,7 +115,7 @@ class KeyManager:
     async def purge(self, ended_seconds: float) -> int:
         """Forget keys that ended so long ago, everywhere; see `KeyStore.purge`."""
         before = self._clock() - ended_seconds
-        return await self._store.purge([record.key_id for record in self._store.ring if record.ends < before])
+        return await self._store.purge([record.key_id for record in self._store.ring if record.ended < before])
 
     def outdated(self, record: KeyRecord) -> bool:
         """Tell whether a key was made with another pepper than new ones are."""

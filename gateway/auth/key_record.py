@@ -54,9 +54,12 @@ class KeyRecord:
 
         A revoked key has ended at any time: the clock of whoever revoked it may have been ahead of ours.
         """
-        if self.revoked is not None:
-            return float("-inf")
-        times = [time for time in (self.expires, self.overlap_ends) if time is not None]
+        return float("-inf") if self.revoked is not None else self.ended
+
+    @property
+    def ended(self) -> float:
+        """When it ended, or will end, by the clock of whoever wrote that; infinity for never."""
+        times = [time for time in (self.expires, self.overlap_ends, self.revoked) if time is not None]
         return min(times, default=float("inf"))
 
     def state(self, now: float) -> KeyState:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from serving.contracts.progress import ProgressEvent
 from serving.record import ReleaseRecord
 from serving.settings import NexusSettings
-from tests.fakes.node_home import unused_port
+from tests.fakes.gateway_process import free_port
 
 NEXUS = Path(sys.executable).with_name("nexus")
 ENVIRONMENTS = Path(sys.prefix).parent
@@ -64,7 +64,7 @@ class Installation:
         home = (folder / "home").resolve()
         home.mkdir(parents=True)
         (home / "envs").symlink_to(ENVIRONMENTS)
-        return cls(NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port()), folder)
+        return cls(NexusSettings(home=home, gateway_port=free_port(), gateway_admin_port=free_port()), folder)
 
     def start(self, *arguments: str | Path) -> Command:
         """Start `nexus` with arguments."""

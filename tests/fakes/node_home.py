@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from serving.layout import route_path, service_path
 from serving.release_documents import to_yaml
 from serving.runtimes.inference_service import build_inference_service
 from serving.settings import NexusSettings
+from tests.fakes.gateway_process import free_port
 
 MODEL = "m"
 _FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -53,15 +53,7 @@ def fake_settings(home: Path) -> NexusSettings:
         "esac\n"
     )
     python.chmod(0o755)
-    return NexusSettings(home=home.resolve(), gateway_port=unused_port(), gateway_admin_port=unused_port())
-
-
-def unused_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return NexusSettings(home=home.resolve(), gateway_port=free_port(), gateway_admin_port=free_port())
 
 
 def write_model(folder: Path) -> Path:

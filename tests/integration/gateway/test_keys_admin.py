@@ -301,7 +301,7 @@ async def test_the_command_does_what_the_admin_api_does(gateway: KeyGateway, tmp
     code, _, err = await nexus(gateway, tmp_path, "keys", "purge", "--ended-days", "0.5")
     assert (code, "ended_seconds" in err) == (2, True)
     code, _, err = await nexus(gateway, tmp_path, "keys", "revoke", "../../x")
-    assert (code, "404" in err) == (1, True)
+    assert (code, "nothing at this path" in err) == (2, True)
     code, out, _ = await nexus(gateway, tmp_path, "keys", "list", "--url", "http://127.0.0.1:1", "--json")
     assert code == 1
     assert ADMIN_TOKEN not in out

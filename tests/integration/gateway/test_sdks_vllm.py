@@ -19,8 +19,7 @@ from serving.local import node
 from serving.local.engine_client import leased_engine
 from serving.settings import NexusSettings
 from tests.fakes.fake_upstream import FakeUpstream
-from tests.fakes.gateway_process import GatewayProcess
-from tests.fakes.node_home import unused_port
+from tests.fakes.gateway_process import GatewayProcess, free_port
 from tests.fakes.tiny_llama import write_tiny_llama
 
 ENVIRONMENTS = NexusSettings.load().home / "envs"
@@ -55,7 +54,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     home = (tmp_path_factory.mktemp("sdks") / "home").resolve()
     home.mkdir()
     (home / "envs").symlink_to(ENVIRONMENTS)
-    settings = NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port())
+    settings = NexusSettings(home=home, gateway_port=free_port(), gateway_admin_port=free_port())
     weights = write_tiny_llama(home / "weights")
     log_path = settings.log_dir / "engine.log"
     try:

@@ -26,7 +26,8 @@ from serving.local.processes import ProcessId, processes_of_home, spawn_detached
 from serving.local.reconciler_client import ensure_reconciler, reconciler_runs
 from serving.local.shutdown import model_lock_path
 from serving.settings import NexusSettings
-from tests.fakes.node_home import MODEL, commit_services, fake_settings, service_text, unused_port, write_model
+from tests.fakes.gateway_process import free_port
+from tests.fakes.node_home import MODEL, commit_services, fake_settings, service_text, write_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 LIMIT_SECONDS = 60.0
@@ -301,7 +302,7 @@ def test_port_in_use_is_told_within_seconds(tmp_path: Path) -> None:
 def test_other_settings_are_refused_while_a_node_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second shell with another port is told both, and takes nothing from the first; after `down` it may start."""
     first = fake_settings(tmp_path / "home")
-    second = first.model_copy(update={"gateway_port": unused_port()})
+    second = first.model_copy(update={"gateway_port": free_port()})
     try:
         node.up(first)
         before = reconciler_runs(first)

@@ -26,7 +26,8 @@ from serving.local.parent_client import ensure_parent, parent_lock
 from serving.local.processes import ProcessId, processes_of_home
 from serving.local.reconciler_client import reconciler_runs
 from serving.settings import NexusSettings
-from tests.fakes.node_home import MODEL, commit_services, service_text, unused_port, write_tiny_llama
+from tests.fakes.gateway_process import free_port
+from tests.fakes.node_home import MODEL, commit_services, service_text, write_tiny_llama
 
 ENVIRONMENTS = Path(sys.prefix).parent
 pytestmark = [
@@ -61,7 +62,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusSettings
     home = (tmp_path_factory.mktemp("node") / "home").resolve()
     home.mkdir()
     (home / "envs").symlink_to(ENVIRONMENTS)
-    made = NexusSettings(home=home, gateway_port=unused_port(), gateway_admin_port=unused_port())
+    made = NexusSettings(home=home, gateway_port=free_port(), gateway_admin_port=free_port())
     try:
         yield made
     finally:

@@ -145,7 +145,7 @@ def test_ended_keys_hold_no_pepper_back() -> None:
     ring, old, _ = old_and_new()
     record = ring.get(old.key_id)
     assert record is not None
-    ring.put([replace(record, revoked=5.0)])
+    ring.put([replace(record, expires=5.0)])
     assert len(ring.outdated(4.0)) == 1
     assert ring.outdated(5.0) == []
 

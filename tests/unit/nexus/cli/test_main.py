@@ -23,7 +23,7 @@ from serving.gitops import GitOps
 from serving.local.errors import NodeError
 from serving.local.reconciler_client import reconciler_runs
 from serving.settings import NexusSettings
-from tests.fakes.node_home import unused_port
+from tests.fakes.gateway_process import free_port
 from tests.fakes.releases import make_registration, make_release
 
 SPECS = Path(__file__).resolve().parents[4] / "manifests/models/support-assistant"
@@ -84,7 +84,7 @@ def test_every_error_is_one_json_object(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With `--json` the error is on stdout, named, with the exit code that the README promises."""
-    monkeypatch.setenv("NEXUS_GATEWAY_PORT", str(unused_port()))
+    monkeypatch.setenv("NEXUS_GATEWAY_PORT", str(free_port()))
     assert run(monkeypatch, *arguments, "--json") == exit_code
     assert error(capsys)["code"] == code
 
@@ -337,7 +337,7 @@ def test_the_right_key_is_sent_to_the_gateway_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The key in NEXUS_API_KEY lets the question in; a proxy that the environment names is not asked."""
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NEXUS_API_KEY", "nx_right\n")
     assert run(monkeypatch, "chat", "guarded", "Hello") == 0

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from serving.local.errors import NodeError
 from serving.local.gateway_process import GatewayProcess
 from serving.settings import NexusSettings
-from tests.fakes.node_home import unused_port
+from tests.fakes.gateway_process import free_port
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_taken_port_is_told_with_its_setting(
     """Both ports are looked at before the start: a gateway without its admin API would end, again and again."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        other = {"gateway_port": unused_port(), "gateway_admin_port": unused_port()}
+        other = {"gateway_port": free_port(), "gateway_admin_port": free_port()}
         settings = NexusSettings(home=tmp_path, **{**other, setting: port})
         with pytest.raises(NodeError, match=f"expected port {port} free.*set NEXUS_GATEWAY{told}$"):
             GatewayProcess(settings, ("gateway",), executor).check_start()

@@ -134,7 +134,7 @@ class ModelRoute:
         return self.document.spec.price
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Snapshot:
     """What all requests that arrive at one moment are answered by."""
 

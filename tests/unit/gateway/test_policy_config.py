@@ -94,6 +94,13 @@ def test_unchanged_documents_are_not_parsed_again(tmp_path: Path) -> None:
     assert second.routes[1].spec.model == "k"
 
 
+def test_no_text_of_a_document_is_kept(tmp_path: Path) -> None:
+    """The cache knows a document by a digest, however long its text: held texts are given back all at once."""
+    cache = ParseCache()
+    read_folder(folder(tmp_path, m=ROUTE + "#" * 10_000), cache)
+    assert {len(key) for _, key in cache.documents} == {32}
+
+
 def test_a_signature_changes_with_content_names_and_link(tmp_path: Path) -> None:
     """Looking twice gives one signature; an edit, a removal, a lost link and a swapped one each give another."""
     link = tmp_path / "current"

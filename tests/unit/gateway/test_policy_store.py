@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -202,3 +203,25 @@ async def test_a_rule_that_waits_for_a_route_is_named_and_is_no_fault(tmp_path: 
     await site.store.refresh()
     readiness = site.store.readiness
     assert (readiness.ready, readiness.unapplied) == (True, ("rule twin is passed over: no route for m-sglang",))
+
+
+async def test_a_replaced_snapshot_is_freed_off_the_loop_once_its_last_request_has_ended(tmp_path: Path) -> None:
+    """Routes of a replaced snapshot live while a request uses it, then until the next look; no collection is needed."""
+    site = Site(tmp_path)
+    await site.store.refresh()
+    used_by_a_request = site.store.snapshot
+    of_service = site.store.builder.registry.of_service
+    gc.disable()
+    try:
+        site.commit("two", route=ROUTE.replace("m-1", "m-2"))
+        await site.store.refresh()
+        await site.store.refresh()
+        assert used_by_a_request is not None
+        assert of_service("m-1")
+        del used_by_a_request
+        assert of_service("m-1")  # the request's end, on the event loop, frees no routes
+        await site.store.refresh()
+        assert of_service("m-1") == ()
+        assert of_service("m-2")
+    finally:
+        gc.enable()

@@ -120,9 +120,10 @@ class FullGateway(GatewayProcess):
 def full_gateway(
     root: Path, engine: FakeUpstream, redis: RedisProcess, m: str | None = None, **spec: Any
 ) -> Iterator[FullGateway]:
-    """Run one with a policy and routes (`routes`, `services`, `settings`) until the context is left."""
+    """Run one with a policy and routes (`routes`, `services`, `settings`, `command`) until the context is left."""
     settings, services = spec.pop("settings", {}), spec.pop("services", {})
     gateway = FullGateway(root, engine, redis, **settings)
+    gateway.command = spec.pop("command", gateway.command)
     if services:
         gateway.endpoints({name: {"url": url, "ready": True} for name, url in services.items()})
     gateway.configure(m, spec.pop("routes", None), **spec)

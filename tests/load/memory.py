@@ -1,8 +1,9 @@
-"""Measure whether a worker's memory is flat: RSS over many requests, streamed and not, keys and limits on.
+"""Measure whether a worker's memory is flat and no collection stops it for long: many requests, keys and limits on.
 
     python tests/load/memory.py [--requests 1000000] [--clients 16] [--samples 20]
 
-Ends with code 1 when the last half of the samples strays more than 5 % from their mean.
+RSS at even steps over requests of which every tenth is a stream. Ends with code 1 when the last half of the samples
+strays more than 5 % from their mean, or a collection took more than 10 ms of the processor.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -78,21 +80,31 @@ def main() -> int:
     engine = FakeUpstream().start_in_thread()
     engine.keeps_requests = False
     policy = keyed_policy(*RULES, timeouts={}, request_limits={})
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        RedisProcess() as redis,
-        full_gateway(Path(folder), engine, redis, settings={"LOG_LEVEL": "WARNING"}, **policy) as gateway,
-    ):
-        assert gateway.process is not None
-        print(f"    start           {rss_mb(gateway.process.pid):7.1f} MB", flush=True)
-        begun = time.monotonic()
-        found = asyncio.run(measure(gateway, given.requests, given.clients, given.samples))
+    settings = {"LOG_LEVEL": "WARNING"}
+    with tempfile.TemporaryDirectory() as folder:
+        pauses = Path(folder, "pauses.json")
+        command = [sys.executable, "-m", "tests.fakes.gc_pauses", str(pauses)]
+        with (
+            RedisProcess() as redis,
+            full_gateway(Path(folder), engine, redis, settings=settings, command=command, **policy) as gateway,
+        ):
+            assert gateway.process is not None
+            print(f"    start           {rss_mb(gateway.process.pid):7.1f} MB", flush=True)
+            begun = time.monotonic()
+            found = asyncio.run(measure(gateway, given.requests, given.clients, given.samples))
+            seconds = time.monotonic() - begun
+        collections = json.loads(pauses.read_text())
     engine.stop_thread()
     later = found[len(found) // 2 :]
     mean = sum(later) / len(later)
     stray = max(abs(one - mean) / mean for one in later)
-    print(f"{given.requests / (time.monotonic() - begun):.0f} requests/s; {mean:.1f} MB, within {100 * stray:.1f} %")
-    return 1 if stray > 0.05 else 0
+    print(f"{given.requests / seconds:.0f} requests/s; {mean:.1f} MB, within {100 * stray:.1f} %")
+    for generation, one in enumerate(collections):
+        print(
+            f"generation {generation}: {one['count']} collections freed {one['freed']}, "
+            f"longest {one['longest_ms']:.1f} ms, {one['longest_cpu_ms']:.1f} ms of the processor"
+        )
+    return 1 if stray > 0.05 or any(one["longest_cpu_ms"] > 10 for one in collections) else 0
 
 
 if __name__ == "__main__":

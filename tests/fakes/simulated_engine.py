@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from gateway.errors import OverloadedError
 from gateway.resilience.endpoint import EndpointState, Result
 from serving.contracts.authentication import Priority
+from tests.fakes.slot_engine import SlotEngine
 
 
 class Sequence:
@@ -84,7 +85,7 @@ class Load:
     """
 
     state: EndpointState
-    engine: SimulatedEngine
+    engine: SimulatedEngine | SlotEngine
     per_second: float
     seconds: float
     high: float = 0.1
@@ -95,6 +96,8 @@ class Load:
     deadline_seconds: float = 30.0
     cached: float = 0.0
     """Share of prompts that the engine need not read."""
+    streamed: bool = True
+    """Whether the gateway hears of first tokens."""
     times: dict[Priority, list[float]] = field(default_factory=lambda: {priority: [] for priority in Priority})
     firsts: dict[Priority, list[float]] = field(default_factory=lambda: {priority: [] for priority in Priority})
     shed: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
@@ -126,10 +129,11 @@ class Load:
 
         def on_first() -> None:
             self.firsts[priority].append(loop.time() - arrived)
-            state.first_token(entered, prompt_bytes)
+            if self.streamed:
+                state.first_token(entered, prompt_bytes)
 
         await self.engine.generate(0 if cached else prompt_bytes, tokens, on_first)
-        state.leave(entered, tokens, Result.ANSWERED)
+        state.leave(entered, tokens, Result.ANSWERED, whole=not self.streamed)
         self.times[priority].append(loop.time() - arrived)
 
     def served_within(self, seconds: float) -> float:

@@ -144,10 +144,15 @@ def test_a_higher_limit_lets_waiting_requests_in_at_once() -> None:
     async def main(state: EndpointState) -> None:
         entered = state.try_enter(1)
         state.try_enter(1)
-        task = entering(state)
+        first, second = entering(state), entering(state)
         await asyncio.sleep(0.1)
         state.first_token(entered, 100)
-        assert await ended(task) is True
+        state.leave(entered, 1, Result.ANSWERED)
+        entered = await first
+        await asyncio.sleep(0.1)
+        assert (state.running, state.queued) == (2, 1)
+        state.first_token(entered, 100)
+        assert await ended(second) is True
         assert state.running == 3
 
     virtual(main)

@@ -23,6 +23,7 @@ import sys
 from typing import Final
 
 from gateway.resilience.floor import PromptFloor
+from gateway.resilience.trial import ROUND, Trial
 from serving.contracts.resilience import Overload
 
 _FIRST_GROWTH: Final = 0.5
@@ -79,13 +80,14 @@ class ConcurrencyLimit:
 
     __slots__ = (
         "_before", "_began", "_changed_at", "_count", "_filled", "_floor", "_growth", "_heard_at", "_least",
-        "_least_running", "_measure_anew", "_most_running", "_no_queue", "_stepped_back", "limit", "policy",
+        "_least_running", "_measure_anew", "_most_running", "_no_queue", "_stepped_back", "_trial", "limit", "policy",
     )  # fmt: skip
 
     def __init__(self, policy: Overload) -> None:
         self.policy = policy
         self.limit = float(policy.initial_concurrency)
         self._floor: PromptFloor | None = None
+        self._trial: Trial | None = None
         self._growth = _FIRST_GROWTH
         self._measure_anew = False
         self._no_queue: float | None = None
@@ -136,23 +138,26 @@ class ConcurrencyLimit:
     def whole_answer(self, *, entered: float, running: int, now: float) -> None:
         """Take account of an answer that was not streamed: its first token cannot be seen.
 
-        Where nothing is streamed the limit grows as long as it is in use and nobody is refused.
+        Where nothing is streamed the limit grows while it is used up and that raises the number of answers a second.
         """
         if entered < self._changed_at or now - self._heard_at < _SILENT_SECONDS:
             return
-        self._count += 1
-        self._most_running = max(self._most_running, running)
-        if self._count < min(_MAX_ROUND, self.limit / 2):
+        if running < int(self.limit) or not self._filled:
+            self._filled = running >= int(self.limit)
+            self._start_round(now)
             return
-        if self._most_running >= self.limit * _BUSY:
-            self._set(self.limit + max(1.0, self.limit * self._growth), now)
-        else:
-            self._start_round(self._changed_at)
+        if not self._count:
+            self._began = now
+        self._count += 1
+        if self._count >= max(ROUND, 2 * self.limit):
+            trial = self._trial = self._trial or Trial()
+            self._set(trial.next(self.limit, self._pace(now), now), now)
 
     def refused(self, *, entered: float, running: int, now: float) -> None:
         """Take account of an endpoint that says itself that it has too much to do, or lets its first token wait."""
         if entered >= self._changed_at:
             self._growth = _GROWTH
+            self._trial = None
             self._set(min(self.limit, running) * _REFUSED_FALL, now)
 
     def _end_round(self, target: float, now: float) -> None:

@@ -55,6 +55,7 @@ MODULES: Final = (
     "gateway/resilience/floor.py",
     "gateway/resilience/queue.py",
     "gateway/resilience/retry.py",
+    "gateway/resilience/trial.py",
     "gateway/resilience/window.py",
     "gateway/routing/attempts.py",
     "gateway/routing/request.py",

@@ -168,16 +168,40 @@ def test_a_refusal_of_the_endpoint_lowers_it_once_a_round() -> None:
     assert drive.value == pytest.approx(16 * 0.7)
 
 
-def test_answers_that_are_not_streamed_raise_it_only_where_nothing_is() -> None:
-    """Whole answers raise a limit in use when no first token was heard for ten seconds, and not otherwise."""
-    silent = ConcurrencyLimit(POLICY)
-    for at in range(64):
-        silent.whole_answer(entered=200.0 + at, running=16, now=201.0 + at)
-    assert silent.limit > 16
+def answer_whole(limit: ConcurrencyLimit, seconds: float, *, capacity: float, at: float = 0.0) -> None:
+    """Answer whole requests at the pace of an engine that has room for so many, each in a second, all of it in use."""
+    now, end = max(at, limit._changed_at) + 1.0, at + seconds
+    while now < end:
+        now += 1.0 / min(limit.limit, capacity)
+        limit.whole_answer(entered=now - 1e-6, running=math.ceil(limit.limit), now=now)
+
+
+def test_answers_that_are_not_streamed_raise_it_while_that_raises_their_number() -> None:
+    """With room for fifty, the limit rises from 16 to at most a step above fifty, and rests a step lower."""
+    limit = ConcurrencyLimit(POLICY)
+    answer_whole(limit, 30, capacity=50)
+    assert limit.limit == 16 * 1.5**3
+    with_room = ConcurrencyLimit(POLICY)
+    answer_whole(with_room, 60, capacity=1000)
+    assert with_room.limit == 200
+
+
+def test_a_limit_on_whole_answers_follows_an_engine_that_has_become_slower() -> None:
+    """After its rest it is tried whether fewer do as well: with room for twenty left, the limit comes down."""
+    limit = ConcurrencyLimit(POLICY)
+    answer_whole(limit, 30, capacity=50)
+    answer_whole(limit, 300, capacity=20, at=30)
+    assert limit.limit <= 36
+
+
+def test_whole_answers_say_nothing_where_others_are_streamed_or_the_limit_is_not_used_up() -> None:
+    """Within ten seconds of a first token, and while fewer are under way than may be, any number changes nothing."""
     drive = Drive()
-    for _ in range(64):
+    silent = ConcurrencyLimit(POLICY)
+    for at in range(200):
         drive.limit.whole_answer(entered=drive.now, running=16, now=drive.now + 1)
-    assert drive.value == 16
+        silent.whole_answer(entered=200.0 + at, running=15, now=201.0 + at)
+    assert drive.value == silent.limit == 16
 
 
 def test_long_generations_do_not_lower_it() -> None:

@@ -3,8 +3,9 @@
     python tests/load/reload.py [--routes 10000] [--reloads 5]
 
 The same load is measured while nothing is reloaded, for as long. Other work on the machine delays requests, too: for
-the slowest ones it is said for how long a thread of the gateway was ready to run and had no core, and that is taken off
-the delay that counts. Ends with code 1 when a request failed or one was delayed by more than 50 ms.
+the slowest ones it is said for how long a thread of gateway, Redis, engine or probe was ready to run and had no core,
+and that is taken off the delay that counts. Ends with code 1 when a request failed or one was delayed by more than
+50 ms.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from tests.fakes.fake_upstream import FakeUpstream
@@ -39,17 +43,17 @@ class Probe(threading.Thread):
 
     def run(self) -> None:
         assert self._gateway.process is not None
-        pid = self._gateway.process.pid
+        pids = self._gateway.process.pid, self._gateway.redis.pid, os.getpid()
         connection = http.client.HTTPConnection("127.0.0.1", self._gateway.port, timeout=20)
         body = json.dumps({"model": "m", "max_tokens": 1})
         while not self._end.is_set():
-            waited, begun = without_core_ms(pid), time.perf_counter()
+            waited, begun = without_core_ms(pids), time.perf_counter()
             connection.request("POST", "/v1/chat/completions", body, self._gateway.headers)
             answer = connection.getresponse()
             answer.read()
             took = 1e3 * (time.perf_counter() - begun)
             self.failed += answer.status != 200
-            self.times.append((took, min(took, without_core_ms(pid) - waited)))
+            self.times.append((took, min(took, without_core_ms(pids) - waited)))
             time.sleep(PAUSE)
         connection.close()
 
@@ -64,10 +68,10 @@ class Probe(threading.Thread):
         return self
 
 
-def without_core_ms(pid: int) -> float:
-    """Return for how long the process's threads have been ready to run without a core."""
+def without_core_ms(pids: Iterable[int]) -> float:
+    """Return for how long the processes' threads have been ready to run without a core."""
     waited = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    for task in chain.from_iterable(Path(f"/proc/{pid}/task").iterdir() for pid in pids):
         with suppress(FileNotFoundError):  # a thread that has just ended
             waited += int((task / "schedstat").read_text().split()[1])
     return waited / 1e6

@@ -22,6 +22,9 @@ _HOT: Final = {path.encode(): path for path in HOT_PATHS}
 _ABSOLUTE: Final = re.compile(rb"\A[Hh][Tt][Tt][Pp][Ss]?://[^/]*")
 """What stands before the path in the form for proxies, which servers have to take, too (RFC 9112, 3.2.2)."""
 
+_MAX_PIPELINE: Final = 10_000
+"""Requests of one connection that wait for their turn: more than one read can hold."""
+
 _IDLE_DRAIN_SECONDS: Final = 2.0
 """How long an idle connection may bring one more request once the server stops: that one is answered and told to close,
 where closing at once would lose a request that is already on its way."""
@@ -63,7 +66,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._hot is not None:
             self._hot.lost()
-        del self._reader  # it refers to this connection: without it, nobody has to look for the cycle
+        del self._reader  # these refer to this connection: without them, nobody has to look for cycles
+        self.cycle = self._hot = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head or to framing, and refuse what is too long or takes too long."""
@@ -81,8 +86,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._arm()
 
     def on_headers_complete(self) -> None:
-        """Begin the answer to a complete head: an exchange on a hot path, ASGI on any other."""
+        """Begin the answer to a complete head: an exchange on a hot path, ASGI on any other.
+
+        Raises:
+            ValueError: Too many requests wait: the client sends and does not read.
+        """
         self._disarm()
+        if len(self.pipeline) > _MAX_PIPELINE:
+            raise ValueError("too many requests at once")
         path = self._hot_path()
         if path is None:
             self.on_message_begin()
@@ -134,10 +145,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
         One timer a connection is enough: it looks at when the last answer ended, and is set again if that was just now.
         """
-        if self.pipeline or self.transport.is_closing():
-            if self.transport.is_closing():
-                self._give_up()
+        if self.transport.is_closing():
+            self._give_up()
             super().on_response_complete()
+            return
+        if self.pipeline:
+            super().on_response_complete()
+            if self.pipeline:
+                self.flow.pause_reading()  # else every answer would let in another read of requests
             return
         self.server_state.total_requests += 1
         self.flow.resume_reading()

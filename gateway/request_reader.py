@@ -17,6 +17,9 @@ _MAX_FRAMING_BYTES: Final = 1_048_576
 _MAX_FRAMING_FACTOR: Final = 16
 """And of a body's own size: chunks of one byte need six."""
 
+_MAX_SILENT_BYTES: Final = 524_288
+"""Bytes of framing without a byte of body: two reads. One trailer that goes on and on is copied with every read."""
+
 
 class RequestReader:
     """Collects a request's head within its bounds, and hands its body to whom it is for.
@@ -29,7 +32,7 @@ class RequestReader:
     Attributes:
         in_head: Whether a head is arriving, or awaited.
         began: Whether it began in what was read last.
-        head_bytes: Bytes of it so far.
+        head_bytes: Bytes of its parts so far.
         too_large: Whether it was refused for its size.
         url: Its target.
         headers: Its headers so far, names in lower case.
@@ -38,8 +41,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_bytes", "_max_header_bytes", "_max_headers", "_protocol", "_wire_bytes", "began", "exchange",
-        "expects_continue", "head_bytes", "headers", "in_head", "too_large", "url",
+        "_body_bytes", "_max_header_bytes", "_max_headers", "_protocol", "_read_bytes", "_silent_bytes", "_wire_bytes",
+        "began", "exchange", "expects_continue", "head_bytes", "headers", "in_head", "too_large", "url",
     )  # fmt: skip
 
     def __init__(self, protocol: GuardedProtocol, *, max_headers: int, max_header_bytes: int) -> None:
@@ -48,7 +51,8 @@ class RequestReader:
         self._max_header_bytes = max_header_bytes
         self.in_head = True
         self.began = False
-        self.head_bytes = self._wire_bytes = self._body_bytes = 0
+        self.head_bytes = self._read_bytes = 0
+        self._wire_bytes = self._body_bytes = self._silent_bytes = 0
         self.too_large = False
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -64,19 +68,23 @@ class RequestReader:
         self.exchange = None
 
     def is_head_too_long(self, read_bytes: int) -> bool:
-        """Count what was read of a head that has not ended.
+        """Count what was read of a head that has not ended: a part that has not ended, either, is not known yet.
 
-        One that began in it is counted by its parts as they come: other requests may stand before it.
+        What was read when it began does not count: other requests may stand before it.
         """
         if not self.began:
-            self.head_bytes += read_bytes
-        self.too_large = self.head_bytes > self._max_header_bytes
+            self._read_bytes += read_bytes
+        self.too_large = self._read_bytes > self._max_header_bytes
         return self.too_large
 
     def is_framing_too_long(self, read_bytes: int) -> bool:
         """Count what was read of a body, and compare it with the body."""
         self._wire_bytes += read_bytes
-        return self._wire_bytes > _MAX_FRAMING_BYTES + _MAX_FRAMING_FACTOR * self._body_bytes
+        self._silent_bytes += read_bytes
+        return (
+            self._silent_bytes > _MAX_SILENT_BYTES
+            or self._wire_bytes > _MAX_FRAMING_BYTES + _MAX_FRAMING_FACTOR * self._body_bytes
+        )
 
     def _add(self, size: int) -> None:
         self.head_bytes += size
@@ -102,12 +110,14 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         """End the head."""
         self.in_head = False
-        self.head_bytes = self._wire_bytes = self._body_bytes = 0
+        self.head_bytes = self._read_bytes = 0
+        self._wire_bytes = self._body_bytes = self._silent_bytes = 0
         self._protocol.on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
         self._body_bytes += len(body)
+        self._silent_bytes = 0
         exchange = self.exchange
         if exchange is None:
             self._protocol.on_body(body)

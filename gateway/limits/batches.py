@@ -38,7 +38,7 @@ from gateway.redis_connection import KEY_PREFIX
 from gateway.telemetry.metrics import GatewayMetrics
 
 _BATCH: Final = 256
-"""Requests, settlements and debts in one batch at most: about 10 ms of Redis."""
+"""Reservations in one batch at most, and settlements, and debts: about 10 ms of Redis."""
 
 _SETTLE_SECONDS: Final = 0.002
 """How long settlements, and reservations that nobody waits for, wait for a batch to ride in."""
@@ -154,8 +154,11 @@ class Batches(ABC):
             self._delayed = None
         if self._flight is not None or not self.up:
             return
-        reserved = [one for one in _cut(self._queue) + _cut(self._ahead) if one.place is Place.QUEUED]
-        ended = self._of_this_epoch(_cut(self._ended))
+        self._queue = [one for one in self._queue if one.place is Place.QUEUED]  # others were cancelled
+        waiting = _cut(self._queue, _BATCH)
+        # Who waits comes last: where a batch holds plans of two policies, the later one's limits count.
+        reserved = self._still_wanted(_cut(self._ahead, _BATCH - len(waiting))) + waiting
+        ended = self._of_this_epoch(_cut(self._ended, _BATCH))
         debts = dict(self._debts.popitem() for _ in range(min(len(self._debts), _BATCH)))
         bye = self._closing is not None and not (reserved or ended or debts)
         if not (reserved or ended or debts or self._sweep or bye):
@@ -170,6 +173,17 @@ class Batches(ABC):
             reservation.place = Place.SENT
         head = BatchHead(self._batches, flags, self._lease * 1e6, self._keys)
         self._send(build(head, reserved=reserved, ended=ended, debts=debts, months=self._months))
+
+    def _still_wanted(self, ahead: list[Reservation]) -> list[Reservation]:
+        """Leave out what a shelf has ordered that was closed since, for one because of another policy."""
+        wanted = []
+        for reservation in ahead:
+            if reservation.shelf is not None and reservation.shelf.open:
+                wanted.append(reservation)
+            else:
+                reservation.place = Place.NOWHERE
+                tell(reservation, None)
+        return wanted
 
     def _of_this_epoch(self, ended: list[Ended]) -> list[Ended]:
         """Leave out reservations that Redis no longer holds: what they used becomes a debt."""
@@ -240,7 +254,7 @@ def tell(reservation: Reservation, answer: Answer | None) -> None:
         reservation.future.set_result(answer)
 
 
-def _cut(items: list[ItemT]) -> list[ItemT]:
-    taken = items[:_BATCH]
-    del items[:_BATCH]
+def _cut(items: list[ItemT], most: int) -> list[ItemT]:
+    taken = items[:most]
+    del items[:most]
     return taken

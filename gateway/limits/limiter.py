@@ -43,6 +43,8 @@ class Limiter:
         if limits is not self._limits:
             self._limits = limits
             self._plans.use(limits)
+            if self._stock is not None:
+                self._stock.empty()  # it was made for the old limits
 
     def plan(self, principal: Principal, user: bytes | None, route: PricedModel) -> LimitPlan:
         """Return the limits of a caller and a model; see `PlanBook.plan`."""

@@ -132,6 +132,8 @@ class SharedCounters(Batches):
             if starting and isinstance(exc, RedisClusterError):
                 raise
             return False
+        if self._link is not link:
+            return False  # it ended in the same read as the answer came, and that has been told
         self._probe = asyncio.get_running_loop().create_future()
         if self._flight is not None:
             self._send(self._flight)
@@ -169,9 +171,11 @@ class SharedCounters(Batches):
             with suppress(TimeoutError):
                 async with asyncio.timeout(2 * self._timeout):
                     await self._closing
-        left = len(self._ended) + len(self._debts)
+        ended, left = list(self._ended), len(self._debts)
         if self._flight is not None:
-            left += len(self._flight.ended) + len(self._flight.debts)
+            ended += self._flight.ended
+            left += len(self._flight.debts)
+        left += sum(any(used) for _, used, _ in ended)
         if left:
             self._metrics.limits_unsettled.inc(left)
             log.error("use of limits is lost: it could not be sent to Redis", extra={"fields": {"entries": left}})

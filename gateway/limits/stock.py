@@ -1,8 +1,8 @@
 """Stock: reservations made ahead for callers who are far from their limits, so that their requests wait for no answer.
 
-What stands in stock is held in Redis as if its request were under way: no budget is overshot by it. It is a small part
-of what the caller has left, so nobody is refused for it, and what nobody took for a moment is given back. Close to a
-limit there is no stock: every request asks.
+What stands in stock is held in Redis as if its request were under way: no budget is overshot by it. All that is held of
+one counter is a small part of what is left, and what nobody took for a moment is given back. Close to a limit there is
+no stock: every request asks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.limits.reservation import Place, Reservation
 from gateway.limits.shared import SharedCounters
 
 PART: Final = 128
-"""At most this part of what a caller has left is held ahead: by a hundred processes still less than all of it."""
+"""At most this part of what is left is held ahead: by a hundred processes still less than all of it."""
 
 _MOST: Final = 64
 """More than a process answers in the time that a batch takes."""
@@ -27,6 +27,10 @@ _TIDY_SECONDS: Final = 1.0
 class Shelf:
     """What is held ahead for one plan.
 
+    Args:
+        give_back: Ends a reservation that nobody took.
+        sharers: Returns how many shelves hold of what this one holds of.
+
     Attributes:
         open: Whether anything may still be put on it.
         ready: Held in Redis, the newest last.
@@ -35,15 +39,16 @@ class Shelf:
         room: The most that may be, by what Redis said last.
         seen: Requests since the last tidying.
         least: Fewest that were ready since then: so many were not needed.
-        prompt_tokens: Largest estimate of late, what each is good for.
+        prompt_tokens: Largest estimate so far, what each is good for.
         output_tokens: As `prompt_tokens`.
     """
 
     __slots__ = (
-        "_give_back", "coming", "least", "open", "output_tokens", "prompt_tokens", "ready", "room", "seen", "target",
+        "_give_back", "_sharers", "coming", "least", "open", "output_tokens", "prompt_tokens", "ready", "room", "seen",
+        "target",
     )  # fmt: skip
 
-    def __init__(self, give_back: Callable[[Reservation], None]) -> None:
+    def __init__(self, give_back: Callable[[Reservation], None], sharers: Callable[[], int]) -> None:
         self.open = True
         self.ready: list[Reservation] = []
         self.coming = 0
@@ -54,6 +59,7 @@ class Shelf:
         self.prompt_tokens = 0
         self.output_tokens = 0
         self._give_back = give_back
+        self._sharers = sharers
 
     def arrived(self, reservation: Reservation) -> None:
         """Take in one that was asked for, or that could not be had."""
@@ -73,8 +79,8 @@ class Shelf:
         self.output_tokens = max(self.output_tokens, reservation.output_tokens)
 
     def fit(self, spare: float) -> None:
-        """Hold no more than a part of what is left."""
-        self.room = min(_MOST, int(spare) // PART)
+        """Hold no more than this shelf's part of what is left."""
+        self.room = min(_MOST, int(spare) // (PART * self._sharers()))
         self.target = min(self.target, self.room)
         while len(self.ready) > self.room:
             self._give_back(self.ready.pop(0))
@@ -97,6 +103,7 @@ class Stock:
     def __init__(self, shared: SharedCounters) -> None:
         self._shared = shared
         self._shelves: dict[LimitPlan, Shelf] = {}
+        self._holders: dict[bytes, int] = {}
         self._tidying: asyncio.TimerHandle | None = None
 
     def take(self, wanted: Reservation) -> Reservation | None:
@@ -124,14 +131,28 @@ class Stock:
         shelf = self._shelves.get(plan)
         if shelf is None:
             if reservation.spare >= PART:
-                shelf = self._shelves[plan] = Shelf(self._give_back)
-                shelf.wanted(reservation)
-                if self._tidying is None:
-                    self._tidy_later()
+                self._open(plan).wanted(reservation)
             return
         shelf.fit(reservation.spare)
         shelf.target = min(shelf.room, max(1, 2 * shelf.target))
         self._order(plan, shelf)
+
+    def _open(self, plan: LimitPlan) -> Shelf:
+        holders = self._holders
+        keys = [counter.key for counter in plan.counters]
+        for key in keys:
+            holders[key] = holders.get(key, 0) + 1
+        shelf = self._shelves[plan] = Shelf(self._give_back, lambda: max(holders.get(key, 1) for key in keys))
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)
+        return shelf
+
+    def _close(self, plan: LimitPlan) -> None:
+        self._shelves.pop(plan).close()
+        for counter in plan.counters:
+            self._holders[counter.key] -= 1
+            if not self._holders[counter.key]:
+                del self._holders[counter.key]
 
     def _order(self, plan: LimitPlan, shelf: Shelf) -> None:
         prompt, output = shelf.prompt_tokens, shelf.output_tokens
@@ -151,26 +172,20 @@ class Stock:
         if self._tidying is not None:
             self._tidying.cancel()
             self._tidying = None
-        for shelf in self._shelves.values():
-            shelf.close()
-        self._shelves.clear()
-
-    def _tidy_later(self) -> None:
-        self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)
+        for plan in list(self._shelves):
+            self._close(plan)
 
     def _tidy(self) -> None:
         """Give back what was not needed since the last time, and forget who asks no more."""
         for plan, shelf in list(self._shelves.items()):
             if not shelf.seen:
-                shelf.close()
-                del self._shelves[plan]
+                self._close(plan)
                 continue
             unneeded = min(shelf.least, len(shelf.ready))
-            shelf.target = max(1, shelf.target - unneeded)
+            shelf.target = min(shelf.room, max(1, shelf.target - unneeded))
             for _ in range(unneeded):
                 self._give_back(shelf.ready.pop(0))
             shelf.seen, shelf.least = 0, len(shelf.ready)
-            shelf.prompt_tokens = shelf.output_tokens = 0
         self._tidying = None
         if self._shelves:
-            self._tidy_later()
+            self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)

@@ -47,7 +47,6 @@ _SPARE: Final = struct.Struct("<d")
 RECEIPT_BYTES: Final = 16
 SPARE_BYTES: Final = _SPARE.size
 
-answer_at = _ANSWER.unpack_from
 ANSWER_BYTES: Final = _ANSWER.size
 REPLY_BYTES: Final = _REPLY.size
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.errors import BudgetExceededError
+from gateway.errors import BudgetExceededError, LimitExceededError
 from gateway.limits.plan import LimitPlan
 from gateway.limits.reservation import Reservation
 from gateway.limits.stock import PART
@@ -101,13 +101,20 @@ async def test_what_nobody_takes_is_given_back(redis: RedisProcess) -> None:
         await until(lambda: held(redis) == (0, 3 * 70))
 
 
-async def test_another_policy_gives_back_what_the_old_one_made_ahead(redis: RedisProcess) -> None:
-    """Plans of a policy that is replaced hold nothing for long."""
+async def test_a_lowered_limit_holds_at_once(redis: RedisProcess) -> None:
+    """What was ordered under the old policy does not let the old limits decide about the new one's requests."""
+    lowered = rule(scope=LimitScope.TENANT, tokens_per_day=FAR.tokens_per_day, concurrent_requests=3)
     async with running(TestLimiter(shared_counters(redis), FAR)) as limiter:
         await warm(limiter, limiter.plan_of())
-        assert held(redis)[0] > 0
-        limiter.use(Limits(rules=()))
-        await until(lambda: held(redis) == (0, 3 * 70))
+        under_way = [await limiter.reserve(limiter.plan_of(), BODY_BYTES, MAX_TOKENS) for _ in range(3)]
+        assert limiter.shared._ahead
+        limiter.use(Limits(rules=(lowered,)))
+        for _ in range(20):
+            with pytest.raises(LimitExceededError):
+                await limiter.reserve(limiter.plan_of(), BODY_BYTES, MAX_TOKENS)
+        for reservation in under_way:
+            limiter.settle(reservation, 20, 50, failed=False)
+    assert held(redis) == (0, 6 * 70)
 
 
 async def test_close_to_a_limit_every_request_asks(redis: RedisProcess) -> None:

@@ -272,6 +272,23 @@ async def test_a_process_alone_applies_its_share(redis: RedisProcess) -> None:
     await limiter.close()
 
 
+async def test_requests_behind_cancelled_ones_are_not_forgotten(redis: RedisProcess) -> None:
+    """Clients that leave while Redis is slow make way for those behind them, however many they are."""
+    limits = rule(requests_per_minute=60_000, burst_requests=5_000)
+    async with running(TestLimiter(shared_counters(redis, lease=120), limits)) as limiter:
+        redis.pause()
+        first = asyncio.ensure_future(limiter.reserve(limiter.plan_of(), 10, 10))
+        await asyncio.sleep(0.01)
+        rest = [asyncio.ensure_future(limiter.reserve(limiter.plan_of(), 10, 10)) for _ in range(300)]
+        await asyncio.sleep(0.01)
+        for task in rest[:256]:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        redis.resume()
+        async with asyncio.timeout(10):
+            await asyncio.gather(first, *rest[256:])
+
+
 async def test_use_that_cannot_be_sent_at_the_end_is_told(
     redis: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,3 +301,17 @@ async def test_use_that_cannot_be_sent_at_the_end_is_told(
     await limiter.close()
     assert limiter.metric("nexus_gateway_limits_unsettled_total") == 1
     assert "use of limits is lost" in caplog.text
+
+
+async def test_what_was_only_held_ahead_is_no_loss(redis: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
+    """Closing while Redis is away tells of no lost use when nothing was used."""
+    limiter = TestLimiter(shared_counters(redis, timeout=0.2), rule(concurrent_requests=100_000))
+    await limiter.open()
+    for _ in range(4):
+        limiter.settle(await limiter.reserve(limiter.plan_of(), 10, 10), 1, 1, failed=False)
+    await settled(limiter)
+    redis.kill()
+    await until(lambda: not limiter.shared.up)
+    await limiter.close()
+    assert limiter.metric("nexus_gateway_limits_unsettled_total") == 0
+    assert "use of limits is lost" not in caplog.text

@@ -17,8 +17,6 @@ from serving.contracts.admin_api import (
     IssueKey,
     KeyList,
     KeyView,
-    PurgedKeys,
-    PurgeKeys,
     RestoredKeys,
     RotateKey,
 )
@@ -85,10 +83,6 @@ class AdminClient:
     def restore(self) -> int:
         """Write the gateway's keys into a Redis that has lost them; returns how many it did not hold so."""
         return self._call("POST", "/keys/restore", RestoredKeys).restored
-
-    def purge(self, order: PurgeKeys) -> int:
-        """Forget keys that ended long ago, in every gateway; returns how many."""
-        return self._call("POST", "/keys/purge", PurgedKeys, order).purged
 
     def _call(self, method: str, path: str, answer: type[ModelT], body: BaseModel | None = None) -> ModelT:
         data = None if method == "GET" else (b"" if body is None else body.model_dump_json().encode())

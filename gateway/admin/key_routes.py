@@ -1,4 +1,4 @@
-"""API keys: issue, list, show, rotate, revoke, restore, purge."""
+"""API keys: issue, list, show, rotate, revoke, restore."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from serving.contracts.admin_api import (
     IssueKey,
     KeyList,
     KeyView,
-    PurgedKeys,
-    PurgeKeys,
     RestoredKeys,
     RotateKey,
 )
@@ -95,15 +93,6 @@ async def restore(request: Request) -> RestoredKeys:
     with admin_of(request).audit.change(actor_of(request), "key.restore", None) as fields:
         fields["restored"] = count = await keys.restore()
     return RestoredKeys(restored=count)
-
-
-@router.post("/purge")
-async def purge(order: PurgeKeys, request: Request) -> PurgedKeys:
-    """Forget keys that ended long ago, in every gateway."""
-    keys = keys_of(request)
-    with admin_of(request).audit.change(actor_of(request), "key.purge", None, **order.model_dump()) as fields:
-        fields["purged"] = count = await keys.purge(order.ended_seconds)
-    return PurgedKeys(purged=count)
 
 
 @router.post("/{key_id}/rotate", status_code=201)

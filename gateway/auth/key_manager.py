@@ -112,11 +112,6 @@ class KeyManager:
 
         return (await self._change(key_id, change))[0]
 
-    async def purge(self, ended_seconds: float) -> int:
-        """Forget keys that ended so long ago, everywhere; see `KeyStore.purge`."""
-        before = self._clock() - ended_seconds
-        return await self._store.purge([record.key_id for record in self._store.ring if record.ended < before])
-
     def outdated(self, record: KeyRecord) -> bool:
         """Tell whether a key was made with another pepper than new ones are."""
         return self._store.ring.is_outdated(record)

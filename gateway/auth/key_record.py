@@ -54,13 +54,10 @@ class KeyRecord:
 
         A revoked key has ended at any time: the clock of whoever revoked it may have been ahead of ours.
         """
-        return float("-inf") if self.revoked is not None else self.ended
-
-    @property
-    def ended(self) -> float:
-        """When it ended, or will end, by the clock of whoever wrote that; infinity for never."""
-        times = [time for time in (self.expires, self.overlap_ends, self.revoked) if time is not None]
-        return min(times, default=float("inf"))
+        if self.revoked is not None:
+            return float("-inf")
+        ends = _earlier(self.expires, self.overlap_ends)
+        return float("inf") if ends is None else ends
 
     def state(self, now: float) -> KeyState:
         """Say what the key is at a moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pydantic import SecretStr
 
@@ -15,7 +15,7 @@ _NOBODY = bytes(32)
 
 
 class KeyRing:
-    """The set of keys that this process knows. A key that has been put in only ends; it leaves once all forget it.
+    """The set of keys that this process knows. A key that has been put in never leaves: it can only end.
 
     Args:
         peppers: Secrets that keys are hashed with: new ones with the first, unless a newer one is in use elsewhere.
@@ -67,16 +67,6 @@ class KeyRing:
                 self._note_pepper(new)
                 changed = True
         if changed:
-            self._tell()
-
-    def keep(self, key_ids: Container[str]) -> None:
-        """Forget all keys but these."""
-        gone = [key_id for key_id in self._keys if key_id not in key_ids]
-        for key_id in gone:
-            del self._keys[key_id]
-            self._outdated.discard(key_id)
-            self.renewals.pop(key_id, None)
-        if gone:
             self._tell()
 
     def follow(self, history: Sequence[str]) -> None:

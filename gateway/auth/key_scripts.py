@@ -1,9 +1,9 @@
 """What Redis does with API keys in one step each.
 
 Three keys: a hash of records by key id, a sorted set of key ids by the version that changed them last, and a hash of
-`epoch` (which data sets this one has grown from), `version` (counts changes), `purges` (counts those) and `pepper`
-(fingerprints of all that were ever a writer's first, the newest last). A version never falls: one that is lower than
-one seen before means that Redis has lost data.
+`epoch` (which data sets this one has grown from), `version` (counts changes) and `pepper` (fingerprints of all that
+were ever a writer's first, the newest last). Nothing is ever deleted, so a version that is lower than one seen before
+means that Redis has lost data.
 """
 
 from __future__ import annotations
@@ -19,30 +19,27 @@ KEYS: Final = (f"{KEY_PREFIX}keys", f"{KEY_PREFIX}keys:order", f"{KEY_PREFIX}key
 CHANNEL: Final = f"{KEY_PREFIX}keys:changes"
 
 READ: Final = """
-local state = redis.call('HMGET', KEYS[3], 'epoch', 'version', 'pepper', 'purges')
+local state = redis.call('HMGET', KEYS[3], 'epoch', 'version', 'pepper')
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
 local last, records = ARGV[1], {}
 if #ids > 0 then
   last = redis.call('ZSCORE', KEYS[2], ids[#ids])
   records = redis.call('HMGET', KEYS[1], unpack(ids))
 end
-return {state[1] or '', state[2] or '0', state[3] or '', state[4] or '0', last, ids, records}
+return {state[1] or '', state[2] or '0', state[3] or '', last, ids, records}
 """
 """ARGV: version after which, most records.
 
-Returns epoch, version, peppers, purges, version of the last record, ids, records.
+Returns epoch, version, peppers, version of the last record, ids, records.
 """
 
-_KNOWN: Final = """
+WRITE: Final = """
 local function has(list, item) return string.find(',' .. list .. ',', ',' .. item .. ',', 1, true) end
 local state = redis.call('HMGET', KEYS[3], 'epoch', 'version', 'pepper')
 local epoch, version, missing = state[1] or '', tonumber(state[2] or '0'), ''
 for part in string.gmatch(ARGV[1], '[^,]+') do
   if not has(epoch, part) then missing = missing .. ',' .. part end
 end
-"""
-
-WRITE: Final = f"""{_KNOWN}
 if ARGV[2] == 'strict' and (missing ~= '' or version < tonumber(ARGV[3])) then return 'lost' end
 local peppers, first = state[3] or '', string.match(ARGV[5], '^[^,]*')
 if peppers ~= '' and not has(ARGV[5], string.match(peppers, '[^,]*$')) then return 'pepper' end
@@ -66,20 +63,4 @@ return 'ok'
 
 A restore begins an epoch, so that every gateway reads all records again, whatever version it has seen.
 Returns `ok`, `lost` (Redis knows less than the caller), `pepper` (another one), or `conflict` (an old record differs).
-"""
-
-PURGE: Final = f"""{_KNOWN}
-if missing ~= '' or version < tonumber(ARGV[2]) then return 'lost' end
-for i = 4, #ARGV do
-  redis.call('HDEL', KEYS[1], ARGV[i])
-  redis.call('ZREM', KEYS[2], ARGV[i])
-end
-redis.call('HINCRBY', KEYS[3], 'purges', 1)
-redis.call('PUBLISH', ARGV[3], version)
-return 'ok'
-"""
-"""ARGV: own epoch, own version, channel, then ids of keys that have ended.
-
-Every gateway then reads all records again and forgets those that are not there: one that was away may not have heard
-that such a key had ended. Returns `ok` or `lost`.
 """

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.auth.key_record import BrokenRecordError, KeyRecord
 from gateway.auth.key_ring import KeyRing
-from gateway.auth.key_scripts import CHANNEL, KEYS, PAGE, PURGE, READ, WRITE
+from gateway.auth.key_scripts import CHANNEL, KEYS, PAGE, READ, WRITE
 from gateway.errors import InvalidRequestError, NotReadyError
 from gateway.redis_connection import RedisConnection, RedisUnavailableError
 from gateway.telemetry.metrics import GatewayMetrics
@@ -69,7 +69,6 @@ class KeyStore:
         self._metrics = metrics
         self._epoch = ""
         self._version = 0
-        self._purges = 0
         self._peppers: list[str] = []
         self._problem: str | None = None
         self._broken: set[bytes] = set()
@@ -121,11 +120,9 @@ class KeyStore:
         """
         async with self._refreshing:
             await self._redis.expect_primary()
-            after, purges = self._version, self._purges
-            present: set[str] | None = None
+            after = self._version
             while True:
-                answer = await self._redis.run(READ, KEYS, (after, PAGE))
-                epoch_raw, version_raw, peppers, purges_raw, last, ids, records = answer
+                epoch_raw, version_raw, peppers, last, ids, records = await self._redis.run(READ, KEYS, (after, PAGE))
                 epoch, version = epoch_raw.decode(), int(version_raw)
                 self._peppers = [part for part in peppers.decode().split(",") if part]
                 problem = self._distrust(epoch, version)
@@ -134,21 +131,14 @@ class KeyStore:
                     return
                 self.ring.follow(self._peppers)
                 if epoch != self._epoch:
-                    self._epoch, self._purges, purges, present = epoch, int(purges_raw), int(purges_raw), None
+                    self._epoch = epoch
                     if after:  # restored, or joined by another data set: versions may be lower than what was seen
                         after = 0
                         continue
-                elif int(purges_raw) != purges:  # what is not in Redis has been purged; all has to be read to know
-                    purges, present, after = int(purges_raw), set(), 0
-                    continue
                 self.ring.put(self._parsed(ids, records))
-                if present is not None:
-                    present.update(key_id.decode() for key_id in ids)
                 after = int(last)
                 if after >= version or not ids:
-                    if present is not None:
-                        self.ring.keep(present)
-                    self._version, self._purges, self.loaded = version, purges, True
+                    self._version, self.loaded = version, True
                     return
                 self._version = max(self._version, after)
                 await asyncio.sleep(0)  # requests go between two pages
@@ -250,26 +240,6 @@ class KeyStore:
             fields = {"keys": len(pending), "reason": str(exc) or type(exc).__name__}
             log.warning("API keys keep their older pepper for now", extra={"fields": fields})
 
-    async def purge(self, key_ids: Sequence[str]) -> int:
-        """Delete keys that have ended, here and in every gateway.
-
-        Returns:
-            Their number.
-
-        Raises:
-            NotReadyError: Redis does not answer, or knows less than this process.
-        """
-        for start in range(0, len(key_ids), PAGE):
-            own = (self._epoch, self._version, CHANNEL)
-            try:
-                result = await self._redis.run(PURGE, KEYS, (*own, *key_ids[start : start + PAGE]))
-            except RedisUnavailableError as exc:
-                raise _unavailable(exc) from exc
-            if result != b"ok":
-                raise NotReadyError(f"expected to purge API keys; {_LOST}")
-        await self._follow()
-        return len(key_ids)
-
     async def restore(self) -> int:
         """Write what this process knows into a Redis that has lost it; whatever ended a key on either side ends it.
 
@@ -279,7 +249,7 @@ class KeyStore:
         Raises:
             NotReadyError: Redis does not answer, or this process never loaded any keys itself.
         """
-        await self._follow()  # so that nothing is written back that has been purged meanwhile
+        await self._follow()  # so that nothing older than what Redis holds is written back
         if not self.loaded:
             raise NotReadyError("expected this gateway to know API keys; it never loaded any: ask one that did")
         changes: list[Change] = []

@@ -1,4 +1,4 @@
-"""Commands about API keys: issue, list, rotate, revoke, restore, purge. They speak to the gateway's admin API."""
+"""Commands about API keys: issue, list, rotate, revoke, restore. They speak to the gateway's admin API."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.table import Table
 
 from nexus.admin import AdminClient, open_admin
 from nexus.cli.output import JsonOption, err, out, print_json
-from serving.contracts.admin_api import IssuedKey, IssueKey, KeyScope, KeyState, KeyView, PurgeKeys, RotateKey
+from serving.contracts.admin_api import IssuedKey, IssueKey, KeyScope, KeyState, KeyView, RotateKey
 from serving.settings import NexusSettings
 
-keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke, restore and purge API keys.", no_args_is_help=True)
+keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke and restore API keys.", no_args_is_help=True)
 
 
 def _address(url: str | None) -> str | None:
@@ -37,7 +37,6 @@ ModelOption = Annotated[list[str] | None, typer.Option("--model", help="Model it
 DaysOption = Annotated[float | None, typer.Option("--days", help="Days until it ends; without it, none.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Public id, the middle of the key.")]
 OverlapOption = Annotated[float, typer.Option("--overlap-hours", help="How long the old key is accepted, too.")]
-EndedOption = Annotated[float, typer.Option("--ended-days", help="Days since they ended, 1 at least.")]
 OnlyOption = Annotated[str | None, typer.Option("--tenant", help="Only keys of this tenant.")]
 
 _STYLES = {KeyState.ACTIVE: "green", KeyState.REPLACED: "yellow"}
@@ -105,17 +104,6 @@ def restore(url: UrlOption = None, json: JsonOption = False) -> None:
     """Write the gateway's keys into a Redis that has lost them; what ended a key on either side ends it."""
     count = _client(url).restore()
     print_json({"restored": count}) if json else out.print(f"{count} keys are written back")
-
-
-@keys.command()
-def purge(ended_days: EndedOption = 90.0, url: UrlOption = None, json: JsonOption = False) -> None:
-    """Forget keys that were revoked, replaced or expired long ago, in every gateway."""
-    try:
-        order = PurgeKeys(ended_seconds=ended_days * 86_400)
-    except ValidationError as exc:
-        raise _usage(exc) from exc
-    count = _client(url).purge(order)
-    print_json({"purged": count}) if json else out.print(f"{count} keys are forgotten")
 
 
 def _client(url: str | None) -> AdminClient:

@@ -56,18 +56,6 @@ class RotateKey(StrictModel):
     )
 
 
-class PurgeKeys(StrictModel):
-    """Which keys are forgotten: those that ended so long ago."""
-
-    ended_seconds: float = Field(default=90 * 86_400, ge=86_400, description="A day at least.")
-
-
-class PurgedKeys(StrictModel):
-    """How many keys were forgotten."""
-
-    purged: int
-
-
 class KeyView(StrictModel):
     """A key as operators see it; times are seconds since 1970.
 

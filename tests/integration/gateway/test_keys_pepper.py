@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from gateway.auth.key_record import KeyRecord
 from gateway.auth.key_scripts import KEYS
 from serving.contracts.admin_api import IssueKey
-from tests.fakes.key_gateway import gateways
+from tests.fakes.key_gateway import KeyGateway, gateways
 from tests.fakes.redis_process import RedisProcess
 from tests.fakes.waiting import until
 
@@ -22,6 +23,12 @@ OLD, NEW = "old-pepper-" * 4, "new-pepper-" * 4
 def redis() -> Iterator[RedisProcess]:
     with RedisProcess() as process:
         yield process
+
+
+def _held(redis: RedisProcess, key_id: str) -> KeyRecord:
+    raw = redis.client.hget(KEYS[0], key_id)
+    assert isinstance(raw, bytes)
+    return KeyRecord.parse(raw)
 
 
 def _newest(redis: RedisProcess) -> str:
@@ -76,11 +83,22 @@ async def test_two_gateways_that_renew_one_key_agree(redis: RedisProcess, tmp_pa
         assert one.accepts(key.credential)
         assert two.accepts(key.credential)
         await until(lambda: not one.keys.ring.renewals and not two.keys.ring.renewals)
-        raw = redis.client.hget(KEYS[0], record.key_id)
-        assert isinstance(raw, bytes)
-        held = KeyRecord.parse(raw)
+        held = _held(redis, record.key_id)
         assert held.pepper == one.keys.ring.fingerprints[0]
         assert one.keys.ring.get(record.key_id) == two.keys.ring.get(record.key_id) == held
+
+
+async def test_who_missed_a_renewal_writes_no_older_digest_back(redis: RedisProcess, tmp_path: Path) -> None:
+    """A gateway that was away takes in what Redis has before it restores: a key that was renewed meanwhile stays so."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        record, key = await before.manager.issue(ORDER)
+    away = await KeyGateway(redis.url, tmp_path / "2", asyncio.TaskGroup(), pepper=f"{NEW}\n{OLD}").start_alone()
+    async with gateways(redis.url, tmp_path / "3", pepper=f"{NEW}\n{OLD}") as (one,):
+        assert one.accepts(key.credential)
+        await until(lambda: not one.keys.ring.renewals)
+        assert await away.manager.restore() == 0
+        assert _held(redis, record.key_id).pepper == one.keys.ring.pepper
+    await away.redis.close()
 
 
 async def test_a_revocation_outlives_a_renewal(redis: RedisProcess, tmp_path: Path) -> None:
@@ -92,7 +110,7 @@ async def test_a_revocation_outlives_a_renewal(redis: RedisProcess, tmp_path: Pa
         await one.manager.revoke(record.key_id)
         await until(lambda: not two.keys.ring.renewals)
         await until(lambda: not one.accepts(key.credential) and not two.accepts(key.credential))
-        assert KeyRecord.parse(redis.client.hget(KEYS[0], record.key_id)).revoked is not None
+        assert _held(redis, record.key_id).revoked is not None
 
 
 async def test_a_pepper_that_went_too_early_is_told(redis: RedisProcess, tmp_path: Path) -> None:

@@ -150,19 +150,6 @@ def test_ended_keys_hold_no_pepper_back() -> None:
     assert ring.outdated(5.0) == []
 
 
-def test_what_is_not_kept_is_forgotten() -> None:
-    """Keys outside of what is kept are gone, with all that was noted of them, and listeners hear of it."""
-    ring, old, new = old_and_new()
-    ring.verify(old.credential.encode(), 2.0)
-    heard: list[int] = []
-    ring.listen(lambda: heard.append(len(ring)))
-    ring.keep({new.key_id})
-    ring.keep({new.key_id})
-    assert (heard, len(ring), ring.renewals, ring.outdated(2.0)) == ([1], 1, {}, [])
-    assert ring.verify(old.credential.encode(), 2.0) is None
-    assert ring.verify(new.credential.encode(), 2.0) is not None
-
-
 @pytest.mark.parametrize(
     ("changes", "now", "state"),
     [

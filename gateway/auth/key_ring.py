@@ -81,6 +81,7 @@ class KeyRing:
             self._current, self.renewals = current, {}
             for record in self:
                 self._note_pepper(record)
+            self._tell()  # keys in use are verified again, and so renewed
 
     @property
     def pepper(self) -> str:

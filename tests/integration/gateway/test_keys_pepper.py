@@ -75,6 +75,21 @@ async def test_a_pepper_is_rotated_without_voiding_a_key(redis: RedisProcess, tm
         assert not after.accepts(other.credential)
 
 
+async def test_a_key_in_use_is_renewed_once_all_follow_a_newer_pepper(redis: RedisProcess, tmp_path: Path) -> None:
+    """A gateway that remembers a key as verified verifies it again, and so renews it, when the pepper changes."""
+    async with gateways(redis.url, tmp_path / "1", pepper=f"{OLD}\n{NEW}") as (one,):
+        record, key = await one.manager.issue(ORDER)
+        policy = one.store.snapshot.policy
+
+        def used() -> bool:
+            return one.authenticator.identify(policy, None, key.credential.encode()) is not None
+
+        assert used()
+        async with gateways(redis.url, tmp_path / "2", pepper=f"{NEW}\n{OLD}") as (first,):
+            await until(lambda: one.keys.ring.pepper == first.keys.ring.pepper)
+        await until(lambda: used() and _held(redis, record.key_id).pepper == one.keys.ring.pepper)
+
+
 async def test_two_gateways_that_renew_one_key_agree(redis: RedisProcess, tmp_path: Path) -> None:
     """A key that is used at two gateways at once is renewed once, and both have it so."""
     async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):

@@ -223,16 +223,16 @@ class KeyStore:
     async def _renew(self) -> None:
         """Write keys that were right under an older pepper with the newest one's digest; what fails is tried again."""
         ring = self.ring
-        pending = dict(islice(ring.renewals.items(), PAGE))
+        pending, pepper = dict(islice(ring.renewals.items(), PAGE)), ring.pepper
         is_new = bool(self._peppers) and ring.fingerprints[0] not in self._peppers
         if self._problem is not None or not (pending or is_new):
             return
         try:
             held = await self._held(list(pending)) if pending else []
             changes = [
-                Change(raw, replace(KeyRecord.parse(raw), digest=digest, pepper=ring.pepper))
+                Change(raw, replace(KeyRecord.parse(raw), digest=digest, pepper=pepper))
                 for digest, raw in zip(pending.values(), held, strict=True)
-                if raw is not None and KeyRecord.parse(raw).pepper != ring.pepper
+                if raw is not None and KeyRecord.parse(raw).pepper != pepper
             ]
             if changes or is_new:  # without changes, too: all gateways learn of the new pepper
                 await self.write(changes)

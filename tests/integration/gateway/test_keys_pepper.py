@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth.key_format import key_digest
 from gateway.auth.key_record import KeyRecord
 from gateway.auth.key_scripts import KEYS
 from serving.contracts.admin_api import IssueKey
@@ -16,7 +17,7 @@ from tests.fakes.waiting import until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(30)]
 
 ORDER = IssueKey(tenant="acme", name="n")
-OLD, NEW = "old-pepper-" * 4, "new-pepper-" * 4
+OLD, MIDDLE, NEW = "old-pepper-" * 4, "middle-pepper-" * 4, "new-pepper-" * 4
 
 
 @pytest.fixture
@@ -101,6 +102,30 @@ async def test_two_gateways_that_renew_one_key_agree(redis: RedisProcess, tmp_pa
         held = _held(redis, record.key_id)
         assert held.pepper == one.keys.ring.fingerprints[0]
         assert one.keys.ring.get(record.key_id) == two.keys.ring.get(record.key_id) == held
+
+
+async def test_a_pepper_that_changes_meanwhile_is_not_written_beside_anothers_digest(
+    redis: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that has begun is written with the pepper that its digest was made with."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        record, key = await before.manager.issue(ORDER)
+    peppers = f"{MIDDLE}\n{OLD}\n{NEW}"
+    one = await KeyGateway(redis.url, tmp_path / "2", asyncio.TaskGroup(), pepper=peppers).start_alone()
+    middle, old, new = one.keys.ring.fingerprints
+    command = one.redis.command
+
+    async def slow(*parts: str | bytes) -> object:
+        answer = await command(*parts)
+        one.keys.ring.follow([old, middle, new])  # another gateway has begun to use the newest
+        return answer
+
+    monkeypatch.setattr(one.redis, "command", slow)
+    assert one.accepts(key.credential)
+    await one.keys._renew()
+    held = _held(redis, record.key_id)
+    assert (held.pepper, held.digest) == (middle, key_digest(key.credential.encode(), MIDDLE.encode()).hex())
+    await one.redis.close()
 
 
 async def test_who_missed_a_renewal_writes_no_older_digest_back(redis: RedisProcess, tmp_path: Path) -> None:

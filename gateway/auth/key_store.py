@@ -135,7 +135,8 @@ class KeyStore:
                     if after:  # restored, or joined by another data set: versions may be lower than what was seen
                         after = 0
                         continue
-                self.ring.put(self._parsed(ids, records))
+                read = [self._parsed(key_id, raw) for key_id, raw in zip(ids, records, strict=True)]
+                self.ring.put(record for record in read if record is not None)
                 after = int(last)
                 if after >= version or not ids:
                     self._version, self.loaded = version, True
@@ -149,18 +150,18 @@ class KeyStore:
         own = {part for part in self._epoch.split(",") if part}
         return _LOST if version < self._version or not own.issubset(epoch.split(",")) else None
 
-    def _parsed(self, ids: Sequence[bytes], raws: Sequence[bytes | None]) -> list[KeyRecord]:
-        records: list[KeyRecord] = []
-        for key_id, raw in zip(ids, raws, strict=True):
-            try:
-                records.append(KeyRecord.parse(raw or b""))
-            except BrokenRecordError as exc:
-                self._broken.add(key_id)
+    def _parsed(self, key_id: bytes, raw: bytes | None) -> KeyRecord | None:
+        """Read what Redis holds of a key; what is no record is told once and passed over."""
+        try:
+            record = KeyRecord.parse(raw or b"")
+        except BrokenRecordError as exc:
+            if key_id not in self._broken:
                 fields = {"key_id": key_id.decode(errors="replace")[:64], "reason": str(exc)}
                 log.error("an API key in Redis cannot be read", extra={"fields": fields})  # noqa: TRY400 - says it all
-            else:
-                self._broken.discard(key_id)
-        return records
+            self._broken.add(key_id)
+            return None
+        self._broken.discard(key_id)
+        return record
 
     def _unanswered(self, exc: RedisUnavailableError) -> None:
         self._metrics.key_refresh_failures.inc()
@@ -228,15 +229,14 @@ class KeyStore:
         if self._problem is not None or not (pending or is_new):
             return
         try:
-            held = await self._held(list(pending)) if pending else []
-            changes = [
-                Change(raw, replace(KeyRecord.parse(raw), digest=digest, pepper=pepper))
-                for digest, raw in zip(pending.values(), held, strict=True)
-                if raw is not None and KeyRecord.parse(raw).pepper != pepper
-            ]
+            changes: list[Change] = []
+            for key_id, raw in zip(pending, await self._held(list(pending)) if pending else [], strict=True):
+                record = None if raw is None else self._parsed(key_id.encode(), raw)
+                if raw is not None and record is not None and record.pepper != pepper:
+                    changes.append(Change(raw, replace(record, digest=pending[key_id], pepper=pepper)))
             if changes or is_new:  # without changes, too: all gateways learn of the new pepper
                 await self.write(changes)
-        except (WriteConflictError, BrokenRecordError, NotReadyError, InvalidRequestError) as exc:
+        except (WriteConflictError, NotReadyError, InvalidRequestError) as exc:
             fields = {"keys": len(pending), "reason": str(exc) or type(exc).__name__}
             log.warning("API keys keep their older pepper for now", extra={"fields": fields})
 

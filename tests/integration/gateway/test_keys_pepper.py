@@ -104,6 +104,25 @@ async def test_two_gateways_that_renew_one_key_agree(redis: RedisProcess, tmp_pa
         assert one.keys.ring.get(record.key_id) == two.keys.ring.get(record.key_id) == held
 
 
+async def test_a_record_that_cannot_be_read_holds_no_renewal_back(
+    redis: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken record is passed over and told once; the other keys are renewed."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        broken, first = await before.manager.issue(ORDER)
+        record, second = await before.manager.issue(ORDER)
+    async with gateways(redis.url, tmp_path / "2", pepper=f"{NEW}\n{OLD}") as (one,):
+        redis.client.hset(KEYS[0], broken.key_id, "{}")
+        for key in (first, second):
+            assert one.accepts(key.credential)
+        await until(lambda: one.keys.ring.renewals.keys() == {broken.key_id})
+        assert _held(redis, record.key_id).pepper == one.keys.ring.pepper
+        await one.keys._renew()
+        assert one.keys.reasons == ("1 API keys in Redis cannot be read: see the log",)
+        told = [each.getMessage() for each in caplog.records if each.name == "gateway.auth.key_store"]
+        assert told == ["an API key in Redis cannot be read"]
+
+
 async def test_a_pepper_that_changes_meanwhile_is_not_written_beside_anothers_digest(
     redis: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ class KeyRing:
         renewals: New digests, under the pepper of new keys, of keys that were right under another; by key id.
     """
 
-    __slots__ = ("_current", "_keys", "_listeners", "_outdated", "_peppers", "fingerprints", "renewals")
+    __slots__ = ("_current", "_keys", "_listeners", "_outdated", "_peppers", "_several", "fingerprints", "renewals")
 
     def __init__(self, *peppers: SecretStr) -> None:
         self._peppers = tuple(pepper.get_secret_value().encode() for pepper in peppers)
@@ -34,6 +34,7 @@ class KeyRing:
         )
         self.renewals: dict[str, str] = {}
         self._current = 0
+        self._several = len(self._peppers) > 1
         self._keys: dict[str, tuple[bytes, KeyRecord]] = {}
         self._outdated: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
@@ -77,8 +78,9 @@ class KeyRing:
                 them and so the newest.
         """
         current = self.fingerprints.index(history[-1]) if self.fingerprints[0] in history else 0
-        if current != self._current:
-            self._current, self.renewals = current, {}
+        several = len({*self.fingerprints, *history}) > 1
+        if (current, several) != (self._current, self._several):
+            self._current, self._several, self.renewals = current, several, {}
             for record in self:
                 self._note_pepper(record)
             self._tell()  # keys in use are verified again, and so renewed
@@ -94,7 +96,7 @@ class KeyRing:
 
     def is_outdated(self, record: KeyRecord) -> bool:
         """Tell whether a record's digest was made with another pepper than new keys' are, or may have been."""
-        return record.pepper != self.pepper and (record.pepper != "" or len(self._peppers) > 1)
+        return record.pepper != self.pepper and (record.pepper != "" or self._several)
 
     def outdated(self, now: float) -> list[KeyRecord]:
         """Return the records of that kind whose keys have not ended."""

@@ -35,8 +35,8 @@ _LOST: Final = (
 _DOWN: Final = "Redis does not answer: the last known API keys stay in force"
 _PEPPER: Final = "the API keys in Redis were made with another NEXUS_GATEWAY_KEY_PEPPER: set that one"
 _VOID: Final = (
-    "{count} API keys are refused, for they were made with a NEXUS_GATEWAY_KEY_PEPPER that is gone: set it again, "
-    "after the first, or revoke them (`nexus keys list` shows them)"
+    "{count} API keys are refused, for the NEXUS_GATEWAY_KEY_PEPPER that they were made with is gone, or may be: set "
+    "it again, after the first, or revoke them (`nexus keys list` shows them)"
 )
 
 log = logging.getLogger(__name__)
@@ -85,11 +85,13 @@ class KeyStore:
             out.append("API keys were never loaded: Redis has not been asked yet")
         if self._broken:
             out.append(f"{len(self._broken)} API keys in Redis cannot be read: see the log")
-        void = [
-            record for record in self.ring.outdated(time.time()) if record.pepper not in ("", *self.ring.fingerprints)
-        ]
+        here = self.ring.fingerprints
+        is_one_gone = not set(self._peppers).issubset(here)
+        void = sum(
+            record.pepper not in here if record.pepper else is_one_gone for record in self.ring.outdated(time.time())
+        )
         if void:
-            out.append(_VOID.format(count=len(void)))
+            out.append(_VOID.format(count=void))
         return tuple(out)
 
     async def start(self) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,27 @@ async def test_a_pepper_that_went_too_early_is_told(redis: RedisProcess, tmp_pat
         assert not after.accepts(key.credential)
         assert [reason[:24] for reason in after.keys.reasons] == ["1 API keys are refused, "]
         assert b"nexus_gateway_api_keys_old_pepper 1.0" in after.metrics.render()
+
+
+async def test_keys_whose_pepper_nobody_wrote_down_are_told_too(redis: RedisProcess, tmp_path: Path) -> None:
+    """Records of before peppers were noted count once there have been several, and as void once one of them is gone."""
+    async with gateways(redis.url, tmp_path / "1", pepper=OLD) as (before,):
+        used, first = await before.manager.issue(ORDER)
+        idle, second = await before.manager.issue(ORDER)
+    for record in (used, idle):
+        redis.client.hset(KEYS[0], record.key_id, replace(record, pepper="").dump())
+    async with gateways(redis.url, tmp_path / "2", pepper=OLD) as (alone,):
+        assert b"nexus_gateway_api_keys_old_pepper 0.0" in alone.metrics.render()
+    async with gateways(redis.url, tmp_path / "3", pepper=f"{NEW}\n{OLD}") as (both,):
+        assert both.accepts(first.credential)
+        await until(lambda: b"nexus_gateway_api_keys_old_pepper 1.0" in both.metrics.render())
+        assert not both.keys.reasons
+    async with gateways(redis.url, tmp_path / "4", pepper=NEW) as (after,):
+        assert after.accepts(first.credential)
+        assert not after.accepts(second.credential)
+        assert b"nexus_gateway_api_keys_old_pepper 1.0" in after.metrics.render()
+        assert [reason[:24] for reason in after.keys.reasons] == ["1 API keys are refused, "]
+        assert [key.key_id for key in after.manager.list() if after.manager.outdated(key)] == [idle.key_id]
 
 
 async def test_a_pepper_may_go_when_no_key_needs_it(redis: RedisProcess, tmp_path: Path) -> None:

@@ -223,6 +223,19 @@ async def test_another_pepper_is_told_apart_from_wrong_keys(redis: RedisProcess,
         await other.redis.close()
 
 
+async def test_who_has_lost_the_pepper_begins_anew(redis: RedisProcess, tmp_path: Path) -> None:
+    """By the guide: once the keys are deleted in Redis, a gateway that starts with another pepper issues new ones."""
+    async with gateways(redis.url, tmp_path / "1") as (one,):
+        await one.manager.issue(ORDER)
+    keys = redis.client.keys("{nexus}:keys*")
+    assert sorted(key.decode() for key in keys) == sorted(KEYS)
+    redis.client.delete(*keys)
+    async with gateways(redis.url, tmp_path / "2", pepper="another-pepper-" * 3) as (other,):
+        assert not other.keys.reasons
+        _, new = await other.manager.issue(ORDER)
+        assert other.accepts(new.credential)
+
+
 async def test_keys_that_were_never_loaded_are_loaded_later(tmp_path: Path) -> None:
     """A gateway that starts before Redis is not ready, and becomes so by itself."""
     process = RedisProcess()

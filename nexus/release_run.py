@@ -25,7 +25,7 @@ from serving.files import digest_bytes, file_lock, write_atomic
 from serving.local.processes import HOME_VARIABLE, command_line, die_with_parent, processes_of_home
 from serving.local.shutdown import model_lock_path
 from serving.record import ReleaseRecord
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, inherited_environment
 
 _POLL_SECONDS = 0.2
 _VALIDATION = "validate_data"
@@ -135,7 +135,7 @@ def _child_environment(settings: NexusSettings, scratch: str) -> dict[str, str]:
     Modules come from the installation, never from the folder the command happens to be called in.
     """
     ours = {HOME_VARIABLE: str(settings.home), "TMPDIR": scratch, "PYTHONSAFEPATH": "1"}
-    return {**os.environ, **ours}  # noqa: TID251 - handed on to the child
+    return {**inherited_environment(), **ours}
 
 
 def _scratch_prefix(settings: NexusSettings, release_id: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping
+
+from serving.settings import inherited_environment
 
 _USER_INFO = re.compile(r"://[^/\s@]+@")
 _TIMEOUT_SECONDS = 60
@@ -39,7 +40,7 @@ def run_git(*arguments: str, stdin: str | None = None, env: Mapping[str, str] | 
     """
     inherited = {
         name: value
-        for name, value in os.environ.items()  # noqa: TID251 - git needs PATH and HOME of this process
+        for name, value in inherited_environment().items()
         if not name.startswith("GIT_") or name.startswith(_KEPT)
     }
     try:

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 from serving.files import write_atomic
 from serving.registry import RegisteredVersion, Registry, VersionContent
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, inherited_environment
 
 _FILE: Final = "registry-host.json"
 _NICENESS: Final = 5
@@ -98,7 +98,11 @@ def registry_host(settings: NexusSettings, log: Path) -> Iterator[None]:
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "serving.registry_host"], stdin=subprocess.PIPE, stdout=output, stderr=output
+            [sys.executable, "-P", "-m", "serving.registry_host"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=inherited_environment(),
         )
     try:
         yield

@@ -18,11 +18,20 @@ from serving.contracts.base import Name
 from serving.contracts.gateway_variables import GATEWAY_PREFIX, GATEWAY_VARIABLES
 
 _PREFIX: Final = "NEXUS_"
+OWN_SETTINGS: Final = frozenset({"api_key"})
+"""Settings of the command alone, who asks: no process that it starts is told them."""
+
 _SECRET: Final = ("_url", "_uri")  # may hold a password, so a wrong one is not shown
 
 
 class SettingsError(Exception):
     """An environment variable that starts with `NEXUS_` names no setting, or holds a wrong value."""
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return what a child inherits of this process's environment: all but the command's own settings."""
+    own = {f"{_PREFIX}{name}".upper() for name in OWN_SETTINGS}
+    return {name: value for name, value in os.environ.items() if name.upper() not in own}  # noqa: TID251 - as below
 
 
 def default_home() -> Path:

@@ -14,7 +14,7 @@ from typing import Final
 from components.analyze_canary.simulated_users import TrafficCounts, TrafficPlan
 from components.analyze_canary.users import TrafficError
 from serving.contracts.release_spec import ResolvedRelease, SimulatedTraffic
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, inherited_environment
 
 _STOP_SECONDS: Final = 5.0
 _LOG_TAIL_CHARACTERS: Final = 1000
@@ -100,7 +100,7 @@ def simulated_users(
         start=labels.read_bytes().count(b"\n") if labels.exists() else 0,
         parent_pid=os.getpid(),
     )
-    environment = {**os.environ, "NEXUS_HOME": str(settings.home)}  # noqa: TID251 - marks the child as ours
+    environment = {**inherited_environment(), "NEXUS_HOME": str(settings.home)}  # marks the child as ours
     with log.open("ab") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "components.analyze_canary.simulated_users", plan.model_dump_json()],

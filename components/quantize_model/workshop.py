@@ -5,7 +5,6 @@ A worker that fails, hangs, or grows too large is killed and the next recipe get
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import psutil
 from components.quantize_model.errors import QuantizeModelError
 from components.quantize_model.tools import interpreter
 from components.quantize_model.worker_process import Answer, Limits, WorkerProcess
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, inherited_environment
 
 _MEMORY_FRACTION = 0.8
 _HEARTBEAT_SECONDS = 15.0
@@ -82,7 +81,7 @@ class Workshop:
 
     def _environment(self, environment: str | None) -> dict[str, str]:
         """Environment variables of a worker: ours by NEXUS_HOME, offline, caches under the home."""
-        inherited = dict(os.environ)  # noqa: TID251 - a worker needs PATH, proxies and devices of this process
+        inherited = inherited_environment()  # a worker needs PATH, proxies and devices of this process
         if environment is not None:
             inherited.pop("PYTHONPATH", None)
         cache = self._settings.home / "cache" / "tools"

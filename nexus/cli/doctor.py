@@ -18,7 +18,7 @@ from rich.table import Table
 from nexus.cli.output import EXIT_FAILURE, JsonOption, out, print_home, print_json
 from serving.contracts.base import StrictModel
 from serving.local import node
-from serving.settings import NexusSettings
+from serving.settings import NexusSettings, inherited_environment
 
 MIN_DISK_BYTES = 8_000_000_000
 """Environments 7 GB (torch's CUDA build is 4.5 of it), and room for models and logs."""
@@ -63,7 +63,9 @@ def check_git(_: NexusSettings) -> Finding:
     path = shutil.which("git")
     if path is None:
         return Finding(check="git", level=Level.FAILURE, found="not on PATH", action="install git")
-    found = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout.strip()
+    found = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, check=False, timeout=10, env=inherited_environment()
+    ).stdout.strip()
     return Finding(check="git", level=Level.OK, found=found)
 
 

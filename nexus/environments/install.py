@@ -269,6 +269,7 @@ class Installer:
     def _environment(self) -> dict[str, str]:
         """Return the children's environment: where only pip is told of a mirror or certificate, uv uses the same."""
         env = dict(os.environ)  # noqa: TID251 - runs before any settings module can be imported
+        env.pop("NEXUS_API_KEY", None)  # builds of packages run here
         env.setdefault("UV_HTTP_TIMEOUT", "120")
         env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
         env["VIRTUAL_ENV"] = ""

@@ -87,6 +87,20 @@ def test_step_of_a_pipeline_that_was_killed_alone_is_ended(tmp_path: Path, monke
     assert ProcessId.of(step) is None
 
 
+def test_a_pipeline_is_not_told_the_callers_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs steps, quantizers and simulated users, none of which asks as the caller."""
+    monkeypatch.setenv("NEXUS_API_KEY", "nx_mine")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nenv > "$(dirname "$3")/environment"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(release_run.sys, "executable", str(python))
+    settings, release = NexusSettings(home=tmp_path / "home"), make_release()
+    run_release(release, settings, on_event=lambda _: None, start_node=lambda: None, keep_node=lambda: None)
+    told = (settings.release_dir(release.release_id) / "environment").read_text()
+    assert f"{HOME_VARIABLE}={settings.home}" in told
+    assert "nx_mine" not in told
+
+
 @pytest.mark.timeout(60)
 def test_leftovers_are_those_of_one_release_and_home(tmp_path: Path) -> None:
     """A process of another release, or of the same one in another home, is nobody's leftover."""

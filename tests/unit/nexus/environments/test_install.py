@@ -160,6 +160,12 @@ def test_pip_settings_reach_uv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert install.Installer(tmp_path, 0)._environment()["UV_DEFAULT_INDEX"] == "own"
 
 
+def test_builds_of_packages_are_not_told_the_callers_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The key in NEXUS_API_KEY is for the gateway alone."""
+    monkeypatch.setenv("NEXUS_API_KEY", "nx_mine")
+    assert "nx_mine" not in install.Installer(tmp_path, 0)._environment().values()
+
+
 @pytest.mark.parametrize(
     ("has", "expected"), [({"pip", "ensurepip"}, "own"), ({"pip"}, "own"), ({"ensurepip"}, "unpacked"), (set(), None)]
 )

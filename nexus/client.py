@@ -23,7 +23,7 @@ from serving.record import ReleaseRecord
 from serving.release_guards import has_ended_as
 from serving.resolve import resolve_release
 from serving.settings import NexusSettings
-from serving.step_context import bind_home
+from serving.step_context import bind_home, check_home
 
 _RELEASE_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 
@@ -81,8 +81,9 @@ class NexusClient:
             ReleaseHeldError: Another release of this model is not judged yet.
         """
         first = resolve_release(spec)
-        bind_home(self.settings)
+        check_home(self.settings)
         self._seed()
+        bind_home(self.settings)  # only where the environment exists: a misspelt one would hold the home for good
         release = self._attempt(spec) if again else first
         with model_lock(self.settings, release):
             ended = self.ended(release)
@@ -101,9 +102,11 @@ class NexusClient:
         """Take an unfinished release of this spec out again.
 
         Raises:
+            OtherEnvironmentError: The home belongs to another environment.
             ReleaseStateError: It has ended, or was never deployed.
             ReleaseBusyError: It is running.
         """
+        check_home(self.settings)
         self._seed()
         release = self._unfinished(spec)
         record = ReleaseRecord(self.settings.release_dir(release.release_id))

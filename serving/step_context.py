@@ -60,7 +60,17 @@ def bind_home(settings: NexusSettings) -> None:
     path = settings.home / _ENVIRONMENT
     if not path.exists():
         write_atomic(path, settings.environment + "\n")
-    known = path.read_text().strip()
+    check_home(settings)
+
+
+def check_home(settings: NexusSettings) -> None:
+    """Refuse a home that is tied to another environment; one that is tied to none is any environment's.
+
+    Raises:
+        OtherEnvironmentError: The home is tied to another environment.
+    """
+    path = settings.home / _ENVIRONMENT
+    known = path.read_text().strip() if path.exists() else settings.environment
     if known != settings.environment:
         raise OtherEnvironmentError(
             f"expected NEXUS_ENVIRONMENT={known}, which {settings.home} has released to; got {settings.environment}: "

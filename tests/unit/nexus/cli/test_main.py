@@ -145,17 +145,33 @@ def test_a_release_waits_for_no_other_that_is_not_judged(
     assert not (settings.home / "releases").exists()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--abandon",)])
 def test_a_home_releases_to_one_environment(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path, arguments: tuple[str, ...]
 ) -> None:
     """Its records would make a second environment believe what the first one's users saw; nothing is touched."""
     home.mkdir()
     (home / "environment").write_text("prod\n")
-    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--json") == 2
+    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), *arguments, "--json") == 2
     told = error(capsys)
     assert told["code"] == "setting"
     assert "NEXUS_HOME" in told["message"]
     assert [path.name for path in home.iterdir()] == ["environment"]
+
+
+def test_a_misspelt_environment_does_not_hold_a_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """Once it is corrected, as the message says, the home takes the release and belongs to the right one."""
+    monkeypatch.setenv("NEXUS_ENVIRONMENT", "lcoal")
+    assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--json") == 2
+    assert "got 'lcoal'" in error(capsys)["message"]
+    monkeypatch.setenv("NEXUS_ENVIRONMENT", "local")
+    running = make_release(1)
+    first = running.model_copy(update={"spec": running.spec.model_copy(update={"model": "support-assistant"})})
+    with model_lock(NexusSettings.load(), first):
+        assert run(monkeypatch, "release", str(SPECS / "base.yaml"), "--json") == 5
+    assert (home / "environment").read_text() == "local\n"
 
 
 def test_what_was_never_deployed_cannot_be_taken_out(

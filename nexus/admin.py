@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -95,6 +96,10 @@ class AdminClient:
             raise self._refusal(exc) from exc
         except ValidationError as exc:
             raise AdminError(f"expected the admin API at {self._url}; something else answers there") from exc
+        except http.client.HTTPException as exc:
+            raise AdminError(
+                f"expected the admin API at {self._url}; got no whole answer in HTTP ({type(exc).__name__})"
+            ) from exc
         except (OSError, ValueError) as exc:
             raise AdminError(
                 f"expected the gateway's admin API at {self._url}; got {exc}: start the gateway, or name it with --url"
@@ -103,7 +108,7 @@ class AdminClient:
     def _refusal(self, answer: urllib.error.HTTPError) -> AdminError:
         try:
             reason = str(json.loads(answer.read(_MAX_ANSWER_BYTES))["error"]["message"])
-        except (ValueError, KeyError, TypeError):
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return AdminError(f"expected the admin API at {self._url}; something else answered {answer.code} there")
         if answer.code in {400, 404, 422}:
             return AdminOrderError(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -56,11 +57,18 @@ def stream_chat(
     try:
         with open_direct().open(request, timeout=_TIMEOUT_SECONDS) as response:
             for line in response:
-                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
-                    continue
-                yield from _pieces(json.loads(line[5:]))
+                if line.strip() == b"data: [DONE]":
+                    return
+                if line.startswith(b"data:") and line.endswith(b"\n"):
+                    yield from _pieces(json.loads(line[5:]))
+        raise ChatError(f"the answer of {base_url} broke off: `nexus status` says what runs")
     except urllib.error.HTTPError as exc:
         raise _refusal(base_url, model, key, exc) from exc
+    except http.client.HTTPException as exc:
+        raise ChatError(
+            f"expected a gateway at {base_url}; got no whole answer in HTTP ({type(exc).__name__}): "
+            "`nexus status` says what runs"
+        ) from exc
     except OSError as exc:
         raise ChatError(
             f"expected a gateway at {base_url}; got {getattr(exc, 'reason', exc)}: run `nexus up` first"
@@ -76,7 +84,7 @@ def _refusal(base_url: str, model: str, key: SecretStr | None, answer: urllib.er
     try:
         error = json.loads(answer.read(_MAX_ANSWER_BYTES))["error"]
         reason, code = str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return ChatError(
             f"expected an answer of the gateway at {base_url}; something else answered {answer.code} there"
         )
@@ -101,7 +109,7 @@ def _served(base_url: str, key: SecretStr | None) -> str:
     try:
         with open_direct().open(request, timeout=_TIMEOUT_SECONDS) as response:
             names = [str(model["id"]) for model in json.load(response)["data"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return ""
     return f" ({', '.join(names) or 'none yet'})"
 

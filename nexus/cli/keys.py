@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -19,12 +20,24 @@ from serving.settings import NexusSettings
 keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke and restore API keys.", no_args_is_help=True)
 
 
+_NOT_SENT: Final = re.compile(r"[\x00-\x20\x7f]")  # what no HTTP request can name
+
+
 def _address(url: str | None) -> str | None:
     """Refuse what is no address before anything is sent there."""
-    parts = urlsplit(url or "http://x")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if url and not _is_address(url):
         raise typer.BadParameter(f"expected an address such as http://127.0.0.1:8081; got {url!r}")
     return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
+    sent = parts.path.isascii() and not _NOT_SENT.search(url)
+    return sent and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
 UrlOption = Annotated[

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,10 @@ def refuse(self: NexusClient, *_: object) -> None:
         (("keys", "issue", "demo", "laptop"), 1, "gateway"),
         (("keys", "rotate", "id", "--overlap-hours", "-1"), 2, "usage"),
         (("keys", "list", "--url", "localhost"), 2, "usage"),
+        (("keys", "list", "--url", "http://[::1"), 2, "usage"),
+        (("keys", "list", "--url", "http://127.0.0.1:80x"), 2, "usage"),
+        (("keys", "list", "--url", "http://127.0.0.1:8081/a b"), 2, "usage"),
+        (("keys", "list", "--url", "http://127.0.0.1:8081/ä"), 2, "usage"),
         (("policy", "check", "absent"), 2, "usage"),
         (("status", "surplus"), 2, "usage"),
         (("install", "unheard-of"), 2, "usage"),
@@ -386,3 +392,53 @@ def test_an_admin_token_that_cannot_be_sent_is_not_shown(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["error"]["code"] == "setting"
     assert "hunter" not in shown.out + shown.err
+
+
+_CHUNKED = b"HTTP/1.1 %d x\r\nTransfer-Encoding: chunked\r\n\r\n"
+_PIECE = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-x\r\n",
+        _CHUNKED % 200 + b"%x\r\n%b" % (len(_PIECE) + 9, _PIECE + b"data: {"),
+        _CHUNKED % 200 + b"%x\r\n%b" % (len(_PIECE), _PIECE + b"\r\n"),
+        _CHUNKED % 200 + b"%x\r\n%b" % (len(_PIECE) + 7, _PIECE + b"data: {\r\n"),
+        _CHUNKED % 503 + b'ff\r\n{"error',
+    ],
+    ids=["no HTTP", "cut in a chunk", "cut between chunks", "cut in a line", "cut in an error"],
+)
+@pytest.mark.parametrize("arguments", [("chat", "m", "Hello"), ("keys", "list")])
+def test_what_does_not_answer_properly_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: bytes, arguments: tuple[str, ...]
+) -> None:
+    """A port where no HTTP is spoken, and an answer that breaks off, are told with the address."""
+    monkeypatch.setenv("NEXUS_GATEWAY_ADMIN_TOKEN", "hunter2-" * 5)
+    with _peer(answer) as port:
+        monkeypatch.setenv("NEXUS_GATEWAY_PORT", str(port))
+        monkeypatch.setenv("NEXUS_GATEWAY_ADMIN_PORT", str(port))
+        assert run(monkeypatch, *arguments, "--json") == 1
+    told = error(capsys)
+    assert told["code"] == "gateway"
+    assert f"http://127.0.0.1:{port}" in told["message"]
+
+
+@contextmanager
+def _peer(answer: bytes) -> Iterator[int]:
+    """Answer one connection with these bytes, whatever it asks; gives the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(65_536)
+                client.sendall(answer)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)

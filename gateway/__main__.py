@@ -27,7 +27,7 @@ _COLLECTIONS: Final = (20_000, 20, 50)
 """Requests leave next to no cycles: looking for them after every 700 objects, as Python does, frees next to nothing."""
 
 _WORKER_ARGUMENT: Final = "--worker"
-"""`--worker NAME INDEX LISTEN_FD CONTROL_FD`: given by the parent only."""
+"""`--worker INDEX LISTEN_FD CONTROL_FD`: given by the parent only."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,9 +36,8 @@ def main(arguments: list[str]) -> int:
         settings = GatewaySettings.load()
         configure_logging(settings.log_level)
         if arguments and arguments[0] == _WORKER_ARGUMENT:
-            name = arguments[1]
-            index, listen_fd, control_fd = map(int, arguments[2:])
-            sock, control = adopt(listen_fd, control_fd)
+            index, listen_fd, control_fd = map(int, arguments[1:])
+            sock, control, name = adopt(listen_fd, control_fd)
             return _serve(settings, sock, control, Place(index, settings.workers, name))
         if settings.workers > 1:
             return run_workers(settings)

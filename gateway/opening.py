@@ -98,7 +98,11 @@ async def open_gateway(settings: GatewaySettings, stack: AsyncExitStack, place: 
     )
     metrics.watch_in_flight(lambda: hot.in_flight)
     metrics.watch_endpoints(store.builder.registry.all)
-    peers = Peers(place, {METRICS: metrics.render, HEALTH: lambda: dump_health(own_health(store, authenticator))})
+    peers = Peers(
+        place,
+        {METRICS: metrics.render, HEALTH: lambda: dump_health(own_health(store, authenticator))},
+        patience_seconds=settings.stop_seconds,
+    )
     runs = [pool.run, shadow_pool.run, observations.run, spans.run, shadow_spool.run, store.run]
     runs += [authenticator.run, limiter.run, drains.run, *([keys.run] if keys is not None else [])]
     runs += [peers.run] if place.count > 1 else []

@@ -3,15 +3,19 @@
 Each worker answers for itself on an abstract unix socket (unix(7)) that is named after its gateway and its number. Such
 a name needs no file and is free as soon as its process has ended, however it ended. In a rolling restart the old worker
 keeps the name until its last request is done, so that nothing it counts is lost, and its successor takes it then. Both
-ends look at whose process the other one is: another user's is neither answered nor believed.
+ends look at whose process the other one is: another user's is neither answered nor believed. It may take a name that is
+free, though, so the names are told to nobody in advance, and a worker that cannot have its own speaks for itself alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +28,8 @@ _ANSWER_SECONDS: Final = 0.5
 
 _LOOK_SECONDS: Final = 0.05
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid (struct ucred)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,13 @@ class Peers:
     Args:
         place: Which worker this is.
         answers: What each question is answered with, for this worker alone.
+        patience_seconds: How long a predecessor may keep this worker's name.
     """
 
-    def __init__(self, place: Place, answers: Mapping[str, Callable[[], bytes]]) -> None:
+    def __init__(self, place: Place, answers: Mapping[str, Callable[[], bytes]], *, patience_seconds: float) -> None:
         self.place = place
         self._answers = answers
+        self._patience_seconds = patience_seconds
         self._holds_name = False
 
     async def ask(self, question: str) -> list[bytes | None]:
@@ -57,10 +65,8 @@ class Peers:
 
     async def run(self) -> None:
         """Answer the others, until cancelled."""
-        place = self.place
         with socket.socket(socket.AF_UNIX) as sock:
-            while not _bound(sock, _address(place, place.index)):  # noqa: ASYNC110 - a predecessor's end sets no event
-                await asyncio.sleep(_LOOK_SECONDS)
+            await self._bind(sock)
             sock.setblocking(False)
             self._holds_name = True
             try:
@@ -68,6 +74,16 @@ class Peers:
                     await server.serve_forever()
             finally:
                 self._holds_name = False
+
+    async def _bind(self, sock: socket.socket) -> None:
+        """Take this worker's name as soon as it is free; say once when nobody of ours can have it any more."""
+        warn_at = time.monotonic() + self._patience_seconds
+        while not _bound(sock, _address(self.place, self.place.index)):
+            if time.monotonic() >= warn_at:
+                warn_at = float("inf")
+                fields = {"worker": self.place.index, "seconds": self._patience_seconds}
+                log.warning("another process keeps this worker's socket name", extra={"fields": fields})
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -81,8 +97,18 @@ class Peers:
         finally:
             writer.close()
 
+    def _has_predecessor(self) -> bool:
+        """Tell whether a process of this user has this worker's name: the worker that this one replaces."""
+        if self.place.count == 1 or self._holds_name:
+            return False
+        try:
+            _connected(_address(self.place, self.place.index)).close()
+        except OSError:
+            return False
+        return True
+
     async def _ask(self, index: int, question: str) -> bytes | None:
-        if self.place.count == 1 or (self._holds_name and index == self.place.index):
+        if index == self.place.index and not self._has_predecessor():
             return self._answers[question]()
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -96,20 +122,24 @@ class Peers:
 
 
 async def _answer_of(address: str, question: str) -> bytes:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.setblocking(False)
-        sock.connect(address)  # a unix socket connects at once or not at all
-        _check_own(sock)
-        reader, writer = await asyncio.open_unix_connection(sock=sock)
-    except BaseException:
-        sock.close()
-        raise
+    reader, writer = await asyncio.open_unix_connection(sock=_connected(address))
     try:
         writer.write(f"{question}\n".encode())
         return await reader.readexactly(int(await reader.readuntil()))
     finally:
         writer.close()
+
+
+def _connected(address: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        sock.connect(address)  # a unix socket connects at once or not at all
+        _check_own(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _address(place: Place, index: int) -> str:
@@ -119,7 +149,9 @@ def _address(place: Place, index: int) -> str:
 def _bound(sock: socket.socket, address: str) -> bool:
     try:
         sock.bind(address)
-    except OSError:
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise
         return False
     return True
 

@@ -113,6 +113,11 @@ class GatewaySettings(BaseSettings):
     spool_file_bytes: int = Field(default=67_108_864, ge=4096, description="Size at which a new file is started.")
     spool_flush_seconds: float = Field(default=0.1, gt=0, le=10, description="Longest time between two batches.")
 
+    @property
+    def stop_seconds(self) -> float:
+        """How long a worker may take to end: its requests' grace, and what it has to write afterwards."""
+        return self.shutdown_grace_seconds + 5.0
+
     @model_validator(mode="after")
     def _secrets(self) -> Self:
         self.read_key_peppers()

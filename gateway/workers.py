@@ -27,6 +27,8 @@ from gateway.settings import GatewaySettings
 READY: Final = b"r"
 """What a worker writes to its control socket once it accepts connections; its end tells either side of the other's."""
 
+_MAX_NAME_BYTES: Final = 100
+
 _START_SECONDS: Final = 60.0
 _MAX_BACKOFF_SECONDS: Final = 10.0
 _HEALTHY_SECONDS: Final = 10.0
@@ -50,13 +52,13 @@ class _Worker:
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
+        ours.sendall(self.gateway.encode())  # argv would show it to every user of this machine before it is taken
         argv = [
             sys.executable,
             *(["-P"] if sys.flags.safe_path else []),  # else a worker in a clone would not be the compiled gateway
             "-m",
             "gateway",
             "--worker",
-            self.gateway,
             *map(str, (self.index, self.sock.fileno(), theirs.fileno())),
         ]
         with theirs:
@@ -96,7 +98,7 @@ def run_workers(settings: GatewaySettings) -> int:
     name = f"nexus-gateway-{secrets.token_hex(8)}"
     sockets = [listen(settings.host, settings.port, shared=True) for _ in range(settings.workers)]
     workers = [_Worker(name, index, sock) for index, sock in enumerate(sockets)]
-    grace = settings.shutdown_grace_seconds + 5.0
+    grace = settings.stop_seconds
     try:
         for worker in workers:
             worker.start()
@@ -155,16 +157,17 @@ def _replace_all(workers: list[_Worker], grace: float) -> None:
     log.warning("all workers are replaced", extra={"fields": {"workers": len(workers)}})
 
 
-def adopt(listen_fd: int, control_fd: int) -> tuple[socket.socket, socket.socket]:
-    """Take over what the parent gave this worker: the listening socket and the control socket."""
+def adopt(listen_fd: int, control_fd: int) -> tuple[socket.socket, socket.socket, str]:
+    """Take over what the parent gave this worker: the listening socket, the control socket, the gateway's name."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     sock, control = socket.socket(fileno=listen_fd), socket.socket(fileno=control_fd)
+    name = control.recv(_MAX_NAME_BYTES).decode()
     sock.setblocking(False)
     control.setblocking(False)
-    return sock, control
+    return sock, control, name
 
 
 def stop_with_parent(control: socket.socket) -> None:
-    """Stop this worker in an orderly way; called when the control socket, which never speaks, is readable: it ended."""
+    """Stop this worker in an orderly way; called when the control socket, which says no more, is readable: it ended."""
     asyncio.get_running_loop().remove_reader(control)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -281,6 +281,14 @@ def test_a_worker_that_ends_is_scraped_until_its_last_request_is_done(pair: Gate
     wait_until(lambda: series(pair, names.GATEWAY_REQUESTS_IN_FLIGHT) == {"0": 0, "1": 0})
 
 
+def test_no_command_line_tells_the_sockets_name(pair: GatewayProcess) -> None:
+    """Every user of the machine reads command lines, and could take a name before the worker does."""
+    wait_until(lambda: all_scraped(pair))
+    words = [word for index in (0, 1) for word in command_of(worker(pair, index))]
+    assert "--worker" in words
+    assert not [word for word in words if "nexus-gateway" in word]
+
+
 def test_a_revision_is_named_when_all_answer_by_it(pair: GatewayProcess) -> None:
     """Whoever is asked never names a commit that only some answer by."""
     wait_until(lambda: all_scraped(pair))

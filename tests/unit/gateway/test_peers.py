@@ -15,7 +15,7 @@ from tests.fakes.waiting import until
 def named() -> Callable[[int, bytes], Peers]:
     """Return what makes workers of one gateway of three."""
     name = f"nexus-test-{secrets.token_hex(8)}"
-    return lambda index, answer: Peers(Place(index, 3, name), {"who": lambda: answer})
+    return lambda index, answer: Peers(Place(index, 3, name), {"who": lambda: answer}, patience_seconds=0.1)
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def test_each_worker_answers_for_itself() -> None:
 
 async def test_a_gateway_of_one_asks_nobody() -> None:
     """Without other workers there is no socket."""
-    assert await Peers(peers.ALONE, {"who": lambda: b"me"}).ask("who") == [b"me"]
+    assert await Peers(peers.ALONE, {"who": lambda: b"me"}, patience_seconds=0).ask("who") == [b"me"]
 
 
 async def test_a_worker_that_is_away_is_none() -> None:
@@ -60,7 +60,7 @@ async def test_a_worker_that_hangs_is_none() -> None:
     with peers.socket.socket(peers.socket.AF_UNIX) as hung:
         hung.bind(f"\0{first.place.name}-1")
         hung.listen()
-        assert await first.ask("who") == [None, None, None]
+        assert await first.ask("who") == [b"first", None, None]
         async with running(first):
             await until(lambda: first._holds_name)
             assert await first.ask("who") == [b"first", None, None]
@@ -103,3 +103,24 @@ async def test_another_users_process_is_not_heard(monkeypatch: pytest.MonkeyPatc
         await until(lambda: first._holds_name and second._holds_name)
         monkeypatch.setattr(peers.os, "geteuid", lambda: 12_345)
         assert await first.ask("who") == [b"first", None, None]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_worker_whose_name_another_user_has_speaks_for_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, listens: bool
+) -> None:
+    """Whoever takes its name keeps nobody from hearing that the gateway is ready, and the log says so once."""
+    first = named()(0, b"first")
+    with peers.socket.socket(peers.socket.AF_UNIX) as taken:
+        taken.bind(f"\0{first.place.name}-0")
+        if listens:
+            taken.listen()
+        monkeypatch.setattr(peers.os, "geteuid", lambda: 12_345)
+        async with running(first):
+            await until(lambda: bool(caplog.messages))
+            assert await first.ask("who") == [
+                b"first",
+                None,
+                None,
+            ]  # the others' half seconds are ten looks at the name
+    assert caplog.messages == ["another process keeps this worker's socket name"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -61,7 +60,6 @@ class AdapterProcess(Supervised[AdapterHealth]):
         super().__init__(settings, settings.log_dir / "adapter.log", executor)
         self._document = settings.home / "providers.yaml"
         self._wanted: bool | None = None
-        self._ended: ProcessId | None = None
 
     def keep(self, *, named: bool) -> None:
         """Have it running, with the present document, or not running.
@@ -69,31 +67,30 @@ class AdapterProcess(Supervised[AdapterHealth]):
         Args:
             named: Whether a route names a provider's model.
         """
+        self.look_after_retired()
         wanted = named and self._document.exists()
         if wanted:
             self._keep_running()
         else:
             if self._wanted is not False:
-                self._end_all()
-            if self.process is not None and not self.process.alive():
-                self.process = None
-            self.answer = None
+                self._retire_all()
             self.problem = _NO_DOCUMENT.format(path=self._document) if named else None
         self._wanted = wanted
 
     def _keep_running(self) -> None:
         try:
-            if self.process is not None and self.process != self._ended and not self._has_document(self.process):
-                self._end(self.process)
+            if self.process is not None and self.process.alive() and not self._has_document(self.process):
+                self.retire(self.process)  # it lets calls in flight finish
             self.step()
         except OSError as exc:
             self.problem = f"expected to read {self._document}; got {exc}"
 
-    def _end_all(self) -> None:
-        """End it, and one that an earlier reconciler has started."""
+    def _retire_all(self) -> None:
+        """Have it end, and one that an earlier reconciler has started."""
         for process in processes_of_home(self.settings.home):
             if self.is_mine(command_line(process.pid)):
-                self._end(process)
+                self.retire(process)
+        self.process = self.answer = None
 
     def status(self) -> AdapterStatus | None:
         """Say how it is; None while none is wanted."""
@@ -152,10 +149,6 @@ class AdapterProcess(Supervised[AdapterHealth]):
 
     def _digest(self) -> str:
         return hashlib.sha256(self._document.read_bytes()).hexdigest()
-
-    def _end(self, process: ProcessId) -> None:
-        process.send(signal.SIGTERM)  # it lets calls in flight finish
-        self._ended = process
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -23,6 +23,7 @@ _HUNG_SECONDS = 20.0  # no answer for this long; a start takes 0.6 s at most, on
 _MAX_BACKOFF_SECONDS = 30.0
 _STEADY_SECONDS = 30.0
 _OBSTACLE_SECONDS = 2.0
+_END_SECONDS = 60.0  # of one that was retired: what it has in flight takes 30 s at most
 
 
 class Supervised(ABC, Generic[AnswerT]):
@@ -51,6 +52,7 @@ class Supervised(ABC, Generic[AnswerT]):
         self._future: Future[AnswerT | None] | None = None
         self._look_at = self._try_at = self._started = self._answered = self._asking_at = 0.0
         self._failures = 0
+        self._retired: dict[ProcessId, float] = {}
 
     @abstractmethod
     def argv(self) -> Sequence[str]:
@@ -91,6 +93,22 @@ class Supervised(ABC, Generic[AnswerT]):
         else:
             self._look(now)
 
+    def retire(self, process: ProcessId) -> None:
+        """Ask a process to end in its own time and forget it: the next `step` starts another one beside it."""
+        if process not in self._retired:
+            process.send(signal.SIGTERM)
+            self._retired[process] = time.monotonic() + _END_SECONDS
+        if process == self.process:
+            self.process = self._future = self.answer = None
+
+    def look_after_retired(self) -> None:
+        """Forget those that have ended, and kill one that takes too long; called every round."""
+        for process, end in list(self._retired.items()):
+            if not process.alive():
+                del self._retired[process]
+            elif time.monotonic() > end:
+                process.send(signal.SIGKILL)
+
     def _start(self, now: float) -> None:
         try:
             self.process = self._running() or self._spawn()
@@ -109,7 +127,7 @@ class Supervised(ABC, Generic[AnswerT]):
     def _running(self) -> ProcessId | None:
         """Find the one that runs as it should; one that does not is ended."""
         for process in processes_of_home(self.settings.home):
-            if not self.is_mine(command_line(process.pid)):
+            if process in self._retired or not self.is_mine(command_line(process.pid)):
                 continue
             if self.is_current(process):
                 return process

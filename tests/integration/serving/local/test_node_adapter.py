@@ -23,6 +23,7 @@ from serving.settings import NexusSettings
 from tests.fakes import openai_provider
 from tests.fakes.node_home import fake_settings
 from tests.fakes.openai_provider import OpenAIProvider
+from tests.fakes.provider_server import Fault
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 LIMIT_SECONDS = 90.0  # LiteLLM's import takes 4 s on an idle machine
@@ -90,6 +91,14 @@ def commit(settings: NexusSettings, route: str | None) -> None:
     node.wait_synced(settings, made, (), LIMIT_SECONDS)
 
 
+def install(settings: NexusSettings) -> None:
+    """Give the home this installation's provider environment."""
+    installed = NexusSettings.load().home / "envs" / "provider"
+    assert installed.exists(), f"expected the provider environment at {installed}: run make install-dev"
+    if not settings.environment_dir("provider").exists():
+        settings.environment_dir("provider").symlink_to(installed)
+
+
 def write_document(settings: NexusSettings, provider: OpenAIProvider, *, comment: str = "") -> None:
     """Name a provider whose key lies where the guide says."""
     key = settings.secrets_dir / "openai.key"
@@ -123,9 +132,7 @@ def test_an_adapter_lives_as_long_as_it_is_needed(settings: NexusSettings, provi
     eventually(lambda: any("`nexus install provider`" in problem for problem in problems(settings)))
     assert ask(settings) == 503
 
-    installed = NexusSettings.load().home / "envs" / "provider"
-    assert installed.exists(), f"expected the provider environment at {installed}: run make install-dev"
-    settings.environment_dir("provider").symlink_to(installed)
+    install(settings)
     first = ready(settings)
     assert problems(settings) == []
     eventually(lambda: ask(settings) == 200)
@@ -146,6 +153,29 @@ def test_an_adapter_lives_as_long_as_it_is_needed(settings: NexusSettings, provi
     eventually(lambda: third not in pids(settings))
     eventually(lambda: status_of(settings).adapter is None)
     assert problems(settings) == []
+
+
+def test_a_call_in_flight_outlives_a_new_document(settings: NexusSettings, provider: OpenAIProvider) -> None:
+    """The successor answers while the old adapter still has a stream, which nothing breaks; then the old one ends."""
+    install(settings)
+    write_document(settings, provider)
+    commit(settings, ROUTE)
+    old = ready(settings)
+    eventually(lambda: ask(settings) == 200)
+    provider.faults.append(Fault(hang=2))
+    connection = http.client.HTTPConnection("127.0.0.1", settings.gateway_port, timeout=60)
+    body = json.dumps({"model": "gpt", "stream": True, "messages": [{"role": "user", "content": "Hello"}]})
+    connection.request("POST", "/v1/chat/completions", body)
+    answer = connection.getresponse()
+    assert answer.readline().startswith(b"data:")
+
+    write_document(settings, provider, comment="changed")
+    ready(settings, but=old)
+    assert ask(settings) == 200
+    assert old in pids(settings)
+    answer.close()
+    connection.close()
+    eventually(lambda: old not in pids(settings))
 
 
 def test_it_ends_with_the_node_and_comes_back_with_it(settings: NexusSettings, provider: OpenAIProvider) -> None:

@@ -137,6 +137,32 @@ def test_a_program_that_is_not_there_is_told(make: Make) -> None:
     assert "/nowhere/redis-server" in str(sleeper.problem)
 
 
+STAYS = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+
+
+def test_a_retired_one_ends_in_its_own_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is started beside it at once, and neither that nor a long silence kills it, only its own limit."""
+    sleeper = make()
+    sleeper.program = (sys.executable, "-S", "-c", STAYS)
+    sleeper.is_mine = lambda command: tuple(command) == sleeper.program  # type: ignore[method-assign]
+    stepped(sleeper, lambda: sleeper.answer == "well" and "ready" in sleeper.log_path.read_text())
+    first = sleeper.process
+    assert first is not None
+    sleeper.retire(first)
+    assert (sleeper.process, sleeper.answer) == (None, None)
+    sleeper.step()
+    assert sleeper.process not in (None, first)
+    monkeypatch.setattr(supervised, "_HUNG_SECONDS", 0.0)
+    sleeper.says = None
+    second = sleeper.process
+    stepped(sleeper, lambda: sleeper.process != second)
+    sleeper.look_after_retired()
+    assert first.alive()
+    monkeypatch.setattr(supervised.time, "monotonic", lambda: time.time() + 1e9)
+    sleeper.look_after_retired()
+    assert first.wait(10)
+
+
 def test_a_hung_one_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs and says nothing for its whole time: another one takes its place."""
     monkeypatch.setattr(supervised, "_HUNG_SECONDS", 0.02)

@@ -13,6 +13,11 @@ def service_path(model: str, environment: str, service: str) -> str:
     return f"{model_folder(model, environment)}/services/{service}.yaml"
 
 
+def services_glob(environment: str) -> str:
+    """Pattern of every InferenceService document of an environment."""
+    return f"{services_folder('*', environment)}/*.yaml"
+
+
 def version_path(model: str, environment: str) -> str:
     """`version.yaml`: what the environment serves as stable."""
     return f"{model_folder(model, environment)}/version.yaml"

@@ -16,7 +16,7 @@ from serving.contracts.gateway_policy import GatewayPolicy, GatewayPolicyBody
 from serving.contracts.load import DocumentError, Problem, parse_document
 from serving.contracts.route import Route, RouteBody
 from serving.gitops import Snapshot
-from serving.layout import gateway_folder, policy_path
+from serving.layout import gateway_folder, policy_path, services_glob
 from serving.runtimes.inference_service import ServedService, load_inference_service
 
 _HISTORY = 20  # versions of one file that are tried before it is given up
@@ -61,7 +61,7 @@ class _Reader:
         self.names_provider = False
 
     def services(self, environment: str) -> dict[str, ServedService]:
-        pattern = f"manifests/models/*/envs/{environment}/services/*.yaml"
+        pattern = services_glob(environment)
         paths = [path for path in self._snapshot.paths("manifests/models") if PurePosixPath(path).match(pattern)]
         found: dict[str, ServedService] = {}
         for path in paths:

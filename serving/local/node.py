@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 from serving.contracts.node_status import NodeStatus, Phase, ServiceStatus
 from serving.git_command import GitError
 from serving.gitops import GitOps
+from serving.layout import services_glob
 from serving.local import log_files
 from serving.local.desired_state import read_desired
 from serving.local.errors import NodeError
@@ -104,15 +106,22 @@ def wait_served(settings: NexusSettings, say: Callable[[str], None] = _quiet) ->
     """Wait until the gateway answers by the head of the repository, and every engine that it wants has answered.
 
     Raises:
-        NodeError: An engine failed, or the time is over: that of all engines together, for a small machine starts one
-            after the other. With reasons and last log lines; the node goes on trying.
+        NodeError: An engine failed, its document is refused, or the time is over: that of all engines together, for a
+            small machine starts one after the other. With reasons and last log lines; the node goes on trying.
     """
     head = _repository(settings).head()
     if head.commit is None:
         raise NodeError(f"expected a commit in {settings.gitops}; it is empty: run `nexus up`")
     services = read_desired(head, settings.environment).services.values()
     seconds = UP_TIMEOUT_SECONDS + sum(service.engine.ready_timeout_seconds for service in services)
-    return wait_synced(settings, head.commit, None, seconds, say)
+    status = wait_synced(settings, head.commit, None, seconds, say)
+    pattern = services_glob(settings.environment)
+    refused = [problem for problem in status.problems if PurePosixPath(problem.partition(":")[0]).match(pattern)]
+    if refused:
+        raise NodeError(
+            "\n".join(["expected an engine for each service in git; these are refused, correct them:", *refused])
+        )
+    return status
 
 
 def wait_synced(

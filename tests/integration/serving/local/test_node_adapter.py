@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serving.contracts.node_status import AdapterStatus, NodeStatus
+from serving.contracts.node_status import NodeStatus, ProcessStatus
 from serving.environment_seed import seed_environment
 from serving.gitops import GitOps
 from serving.layout import route_path
@@ -72,7 +72,7 @@ def ready(settings: NexusSettings, but: int | None = None) -> int:
     """Wait for an adapter that answers, other than one of before."""
 
     def found() -> int | None:
-        adapter: AdapterStatus | None = status_of(settings).adapter
+        adapter: ProcessStatus | None = status_of(settings).adapter
         return adapter.pid if adapter is not None and adapter.ready and adapter.pid != but else None
 
     pid: int = eventually(found)

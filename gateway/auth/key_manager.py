@@ -41,7 +41,7 @@ class KeyManager:
         """
         record = self._store.ring.get(key_id)
         if record is None:
-            raise _unknown(key_id)
+            raise _unknown()
         return record
 
     async def issue(self, order: IssueKey) -> tuple[KeyRecord, NewKey]:
@@ -127,7 +127,7 @@ class KeyManager:
         for _ in range(_TRIES):
             raw = await self._store.raw(key_id)
             if raw is None:
-                raise _unknown(key_id)
+                raise _unknown()
             new = change(KeyRecord.parse(raw))
             try:
                 await self._store.write([Change(raw if record.key_id == key_id else b"", record) for record in new])
@@ -137,5 +137,8 @@ class KeyManager:
         raise NotReadyError(f"expected key {key_id} to stay as it is meanwhile; it was changed: try again")
 
 
-def _unknown(key_id: str) -> NotFoundError:
-    return NotFoundError(f"expected the id of an API key, see GET /admin/v1/keys; got {key_id[:64]!r}")
+def _unknown() -> NotFoundError:
+    # What came is not repeated: it may be a whole key, pasted where its id belongs.
+    return NotFoundError(
+        "expected the id of an API key, the 12 characters in its middle; no key has this one: list them"
+    )

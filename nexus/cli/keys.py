@@ -20,6 +20,11 @@ from serving.settings import NexusSettings
 keys = typer.Typer(name="keys", help="Issue, list, rotate, revoke and restore API keys.", no_args_is_help=True)
 
 
+_WHOLE: Final = frozenset({"id", "created", "ends"})
+"""Columns that are of no use in pieces."""
+
+_KEY: Final = re.compile(r"nx_([0-9A-Za-z]{12})_[0-9A-Za-z]{36}")
+
 _NOT_SENT: Final = re.compile(r"[\x00-\x20\x7f]")  # what no HTTP request can name
 
 
@@ -48,7 +53,17 @@ NameArgument = Annotated[str, typer.Argument(help="What people call the key.")]
 ScopeOption = Annotated[list[KeyScope], typer.Option("--scope", help="What it may be used for; may be repeated.")]
 ModelOption = Annotated[list[str] | None, typer.Option("--model", help="Model it may ask for; may be repeated.")]
 DaysOption = Annotated[float | None, typer.Option("--days", help="Days until it ends; without it, none.")]
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Public id, the middle of the key.")]
+
+
+def _id_of(key: str) -> str:
+    """Take the id out of a whole key, so that its secret goes no further."""
+    whole = _KEY.fullmatch(key)
+    return key if whole is None else whole[1]
+
+
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Public id, the middle of the key; or the key.", callback=_id_of)
+]
 OverlapOption = Annotated[float, typer.Option("--overlap-hours", help="How long the old key is accepted, too.")]
 OnlyOption = Annotated[str | None, typer.Option("--tenant", help="Only keys of this tenant.")]
 
@@ -83,7 +98,7 @@ def list_keys(tenant: OnlyOption = None, url: UrlOption = None, json: JsonOption
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("id", "tenant", "name", "state", "scopes", "models", "created", "ends"):
-        table.add_column(column, overflow="fold", no_wrap=column == "id")  # an id in pieces is of no use
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for key in found:
         state = f"[{_STYLES.get(key.state, 'red')}]{key.state}[/]" + (", old pepper" if key.old_pepper else "")
         models = ", ".join(key.models) or "all"

@@ -44,7 +44,9 @@ def main() -> int:
         return EXIT_INTERRUPTED
     except typer.TyperException as exc:
         if message := exc.format_message().rstrip("."):  # empty where the help has just been shown
-            print_error("usage", f"{message}: `nexus --help` says what is expected", json=json)
+            context = getattr(exc, "ctx", None)
+            command = context.command_path if context is not None else "nexus"
+            print_error("usage", f"{message}: `{command} --help` says what is expected", json=json)
         return EXIT_USAGE
     except Exception as exc:  # noqa: BLE001 - the edge of this process: every failure becomes a message and an exit code
         failure = failure_of(exc)

@@ -26,7 +26,10 @@ _SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a document. `line` counts from 1; `path` is dotted, empty for the whole document."""
+    """One thing wrong with a document.
+
+    `line` counts from 1, and is 0 where the file could not be read; `path` is dotted, empty for the whole document.
+    """
 
     file: str
     line: int
@@ -34,8 +37,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
+        line = f":{self.line}" if self.line else ""
         where = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}: {where}{self.message}"
+        return f"{self.file}{line}: {where}{self.message}"
 
 
 class DocumentError(Exception):
@@ -57,7 +61,8 @@ def load_document(path: Path, model: type[DocumentT]) -> DocumentT:
             raw = file.read(MAX_DOCUMENT_BYTES + 1)
     except (OSError, ValueError) as exc:  # ValueError: the path holds a null character
         reason = getattr(exc, "strerror", None) or str(exc)
-        raise DocumentError([Problem(str(path), 1, "", f"expected a readable file; got: {reason}")]) from exc
+        hint = ": name the document's file" if isinstance(exc, FileNotFoundError | IsADirectoryError) else ""
+        raise DocumentError([Problem(str(path), 0, "", f"expected a readable file; got: {reason}{hint}")]) from exc
     return parse_document(raw, model, source=str(path))
 
 

@@ -293,9 +293,9 @@ def test_files_that_cannot_be_read_name_the_reason(tmp_path: Path) -> None:
     """A missing file, a folder, an impossible name and a huge file are problems like any other."""
     (tmp_path / "huge.yaml").write_bytes(b"# " + b"x" * MAX_DOCUMENT_BYTES)
     expected = {
-        "missing.yaml": "1: expected a readable file; got: No such file or directory",
-        ".": "1: expected a readable file; got: Is a directory",
-        "a\0b": "1: expected a readable file; got: embedded null byte",
+        "missing.yaml": " expected a readable file; got: No such file or directory: name the document's file",
+        ".": " expected a readable file; got: Is a directory: name the document's file",
+        "a\0b": " expected a readable file; got: embedded null byte",
         "huge.yaml": f"1: expected at most {MAX_DOCUMENT_BYTES} bytes; got more",
     }
     for name, message in expected.items():

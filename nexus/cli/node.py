@@ -83,4 +83,4 @@ def _show(current: NodeStatus, settings: NexusSettings, *, json: bool) -> None:
     if ignored := sorted({what for service in current.services for what in service.not_applied}):
         out.print(f"[dim]this machine cannot give, and serves without: {escape('; '.join(ignored))}[/]", soft_wrap=True)
     for problem in current.problems:
-        out.print("problem:", problem, markup=False)
+        out.print(f"[bold red]problem:[/] {escape(problem)}", soft_wrap=True)

@@ -69,7 +69,8 @@ class _Reader:
             if service is None:
                 continue
             if service.name in found:
-                self._refuse(Problem(path, 1, "metadata.name", f"{service.name!r} stands in another file already"))
+                problem = Problem(path, 1, "metadata.name", f"{service.name!r} stands in another file already")
+                self.problems.append(str(problem))
                 continue
             found[service.name] = service
         return found
@@ -92,13 +93,17 @@ class _Reader:
 
     def _good(self, path: str, parse: Callable[[str, str], DocumentT]) -> DocumentT | None:
         """Parse a file of the commit, or the newest version before it that can be parsed."""
-        for number, text in enumerate(self._versions(path)):
+        refused: list[Problem] = []
+        found: DocumentT | None = None
+        for text in self._versions(path):
             try:
-                return parse(path, text)
+                found = parse(path, text)
+                break
             except DocumentError as exc:
-                if number == 0:
-                    self._refuse(*exc.problems)
-        return None
+                refused = refused or exc.problems
+        instead = "nothing of it is in force" if found is None else "its last good version stays in force"
+        self.problems.extend(f"{problem} ({instead})" for problem in refused)
+        return found
 
     def _versions(self, path: str) -> Iterator[str]:
         text = self._snapshot.read(path)
@@ -112,9 +117,6 @@ class _Reader:
             older = Snapshot(repository, sha).read(path)
             if older is not None:
                 yield older
-
-    def _refuse(self, *problems: Problem) -> None:
-        self.problems.extend(str(problem) for problem in problems)
 
 
 def _parse_service(path: str, text: str) -> ServedService:

@@ -66,6 +66,7 @@ def test_broken_service_keeps_its_last_good_version(repository: GitOps) -> None:
     assert set(desired.services) == {"a", "b"}
     assert desired.services["a"].weights_digest == DIGEST
     assert all(problem.startswith(at("a")) for problem in desired.problems)
+    assert all("its last good version stays in force" in problem for problem in desired.problems)
     assert desired.problems
 
 
@@ -74,6 +75,7 @@ def test_service_that_never_was_good_is_absent(repository: GitOps) -> None:
     desired = put(repository, {at("a"): "kind: Nothing\n"})
     assert dict(desired.services) == {}
     assert desired.problems
+    assert all("nothing of it is in force" in problem for problem in desired.problems)
 
 
 def test_file_named_after_another_service_is_refused(repository: GitOps) -> None:

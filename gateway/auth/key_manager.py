@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.auth.key_format import NewKey, new_key
-from gateway.auth.key_record import KeyRecord
+from gateway.auth.key_record import BrokenRecordError, KeyRecord
 from gateway.auth.key_store import Change, KeyStore, WriteConflictError
 from gateway.errors import InvalidRequestError, NotFoundError, NotReadyError
 from serving.contracts.admin_api import IssueKey, KeyState
@@ -128,13 +128,23 @@ class KeyManager:
             raw = await self._store.raw(key_id)
             if raw is None:
                 raise _unknown()
-            new = change(KeyRecord.parse(raw))
+            new = change(self._read(key_id, raw))
             try:
                 await self._store.write([Change(raw if record.key_id == key_id else b"", record) for record in new])
             except WriteConflictError:
                 continue
             return new
         raise NotReadyError(f"expected key {key_id} to stay as it is meanwhile; it was changed: try again")
+
+    def _read(self, key_id: str, raw: bytes) -> KeyRecord:
+        """Read a record; in the place of one that is broken, the last good one, which is in force here."""
+        try:
+            return KeyRecord.parse(raw)
+        except BrokenRecordError as exc:
+            known = self._store.ring.get(key_id)
+            if known is None:
+                raise NotReadyError(f"{exc}, of key {key_id}: restore it from a backup of Redis") from exc
+            return known
 
 
 def _unknown() -> NotFoundError:

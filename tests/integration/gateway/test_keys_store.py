@@ -297,3 +297,16 @@ async def test_a_script_that_redis_forgot_is_sent_again(redis: RedisProcess) -> 
     redis.client.script_flush()
     assert await connection.run("return ARGV[1]", [], ["b"]) == b"b"
     await connection.close()
+
+
+async def test_a_key_whose_record_is_broken_can_be_revoked(redis: RedisProcess, tmp_path: Path) -> None:
+    """The last good record is in force and is the one that is ended; where there is none, the error says what to do."""
+    async with gateways(redis.url, tmp_path / "1") as (one,):
+        record, key = await one.manager.issue(ORDER)
+        redis.client.hset(KEYS[0], record.key_id, "{}")
+        assert one.accepts(key.credential)
+        await one.manager.revoke(record.key_id)
+        assert not one.accepts(key.credential)
+        redis.client.hset(KEYS[0], "unheard00000", "{}")
+        with pytest.raises(NotReadyError, match="backup"):
+            await one.manager.revoke("unheard00000")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.fakes.thread_server import ThreadServer
 
 
 @dataclass
@@ -50,40 +52,17 @@ class Fault:
     retry_after: str | None = None
 
 
-class ProviderServer(ABC):
-    """A provider; `with` starts it in a thread."""
+class ProviderServer(ThreadServer):
+    """A provider."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[Asked] = []
         self.faults: deque[Fault] = deque()
-        self.port = 0
-        self._ready = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> ProviderServer:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(5)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._tasks: set[asyncio.Task[Any] | None] = set()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for task in [task for task in self._tasks if task is not None]:
-            task.cancel()
-        await asyncio.sleep(0)
 
     @abstractmethod
     def answer(self, asked: Asked, fault: Fault | None) -> Reply:

@@ -6,15 +6,13 @@ import http.client
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from serving.contracts.node_status import NodeStatus, ProcessStatus
-from serving.environment_seed import seed_environment
+from serving.contracts.node_status import ProcessStatus
 from serving.gitops import GitOps
 from serving.layout import route_path
 from serving.local import node
@@ -24,6 +22,7 @@ from tests.fakes import openai_provider
 from tests.fakes.node_home import fake_settings
 from tests.fakes.openai_provider import OpenAIProvider
 from tests.fakes.provider_server import Fault
+from tests.fakes.running_node import found_within, running, status_within
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 LIMIT_SECONDS = 90.0  # LiteLLM's import takes 4 s on an idle machine
@@ -41,27 +40,11 @@ def provider() -> Iterator[OpenAIProvider]:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusSettings]:
-    made = fake_settings(tmp_path_factory.mktemp("node") / "home")
-    seed_environment(GitOps.of(made), made.environment)
-    try:
-        node.up(made)
-        yield made
-    finally:
-        node.down(made)
-        assert processes_of_home(made.home) == []
+    yield from running(fake_settings(tmp_path_factory.mktemp("node") / "home"))
 
 
-def eventually(check: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not (found := check()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-    return found
-
-
-def status_of(settings: NexusSettings) -> NodeStatus:
-    found: NodeStatus = eventually(lambda: node.read_status(settings))
-    return found
+eventually = partial(found_within, LIMIT_SECONDS)
+status_of = partial(status_within, LIMIT_SECONDS)
 
 
 def problems(settings: NexusSettings) -> list[str]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from nexus.admin import AdminClient, open_admin
 from serving.contracts.admin_api import IssueKey
-from serving.contracts.node_status import NodeStatus
-from serving.environment_seed import seed_environment
 from serving.gitops import GitOps
 from serving.layout import route_path
 from serving.local import node, probe
@@ -25,6 +22,7 @@ from serving.local.redis_process import redis_socket
 from serving.settings import NexusSettings
 from tests.fakes.node_home import fake_settings
 from tests.fakes.redis_process import RedisProcess
+from tests.fakes.running_node import found_within, running, status_within
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 LIMIT_SECONDS = 60.0
@@ -36,27 +34,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusSettings
     yield from running(fake_settings(tmp_path_factory.mktemp("node") / "home"))
 
 
-def running(made: NexusSettings) -> Iterator[NexusSettings]:
-    seed_environment(GitOps.of(made), made.environment)
-    try:
-        node.up(made)
-        yield made
-    finally:
-        node.down(made)
-        assert processes_of_home(made.home) == []
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not (found := check()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-    return found
-
-
-def status_of(settings: NexusSettings) -> NodeStatus:
-    found: NodeStatus = eventually(lambda: node.read_status(settings))
-    return found
+eventually = partial(found_within, LIMIT_SECONDS)
+status_of = partial(status_within, LIMIT_SECONDS)
 
 
 def redis_pid(settings: NexusSettings) -> int | None:
